@@ -31,7 +31,7 @@ pub enum Op {
     },
 
     /// Creates an empty replica. Sent once for each fresh placement.
-    /// → `Done`; [`Exists`](crate::node::Refusal::Exists) if the placement was ever used.
+    /// → `Done`; [`Exists`](crate::node::Refusal::Exists) if the placement is in use.
     Open(Open),
     /// Takes a producer's next block. → [`crate::node::Appended`]
     Append(Append),
@@ -153,7 +153,7 @@ pub enum Op {
         /// The manifest's version.
         version: Version,
     },
-    /// Removes a replica, a bounded part at a time; the placement stays used.
+    /// Removes a replica, a bounded part at a time.
     /// → [`crate::node::Wiped`]
     Wipe {
         /// The replica.

@@ -66,7 +66,7 @@ pub enum Refusal {
     },
     /// There is no such replica.
     Gone,
-    /// The placement has been used before.
+    /// The placement is in use.
     Exists,
     /// The replica takes no appends any more.
     Sealed,
