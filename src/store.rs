@@ -1,0 +1,190 @@
+//! A store: queues on a pool of nodes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::env::Env;
+use crate::error::Error;
+use crate::name::{Project, QueueName};
+use crate::node::Node;
+use crate::queue::{Metadata, Queue};
+
+/// Queues on a pool of nodes. Cheap to clone; all clones are one.
+#[derive(Debug, Clone)]
+pub struct Store {}
+
+/// How to open a [`Store`].
+#[derive(Debug, Default)]
+pub struct StoreBuilder {
+    config: Config,
+    urls: Vec<String>,
+    embedded: usize,
+    nodes: Vec<Arc<dyn Node>>,
+    env: Option<Env>,
+}
+
+/// A page of queues.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct QueuePage {
+    /// By name, with their metadata.
+    pub queues: Vec<(QueueName, Metadata)>,
+}
+
+/// What a store sees of its pool.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct PoolStatus {
+    /// The pool's name for ever, in hexadecimal.
+    pub pool: String,
+    /// The nodes, by id.
+    pub nodes: Vec<NodeStatus>,
+    /// The keepers' epoch.
+    pub keeper_epoch: u32,
+}
+
+/// What a store sees of one node.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct NodeStatus {
+    /// Its number in the pool.
+    pub id: u16,
+    /// Its address, without credentials.
+    pub name: String,
+    /// Its life: raised each time it may have forgotten something.
+    pub incarnation: u32,
+    /// `up`, `suspect` or `down`, with the reason.
+    pub health: String,
+    /// Whether it keeps manifests.
+    pub keeper: bool,
+    /// Bytes used, and the limit (0: none).
+    pub memory: (u64, u64),
+    /// The server's version.
+    pub version: String,
+}
+
+impl Store {
+    /// How to open a store.
+    #[must_use]
+    pub fn builder() -> StoreBuilder {
+        StoreBuilder::default()
+    }
+
+    /// A queue of this store; nothing is sent, and it need not exist.
+    #[must_use]
+    pub fn queue(&self, project: &Project, name: &QueueName) -> Queue {
+        let _ = (project, name);
+        Queue {}
+    }
+
+    /// A page of a project's queues: up to `limit` of them, by name, strictly after `after`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) if a majority of keepers does not
+    /// answer.
+    pub async fn queues(
+        &self,
+        project: &Project,
+        after: Option<&QueueName>,
+        limit: usize,
+    ) -> Result<QueuePage, Error> {
+        let _ = (project, after, limit);
+        Err(Error::unavailable("not built yet"))
+    }
+
+    /// Whether posts can be taken: enough nodes and a majority of keepers answer.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) saying what is missing.
+    pub async fn ping(&self) -> Result<(), Error> {
+        Err(Error::unavailable("not built yet"))
+    }
+
+    /// What this process sees of the pool.
+    #[must_use]
+    pub fn status(&self) -> PoolStatus {
+        PoolStatus { pool: String::new(), nodes: Vec::new(), keeper_epoch: 0 }
+    }
+
+    /// Tells nodes what was acked and stops the background work. Calls after it answer
+    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed).
+    pub async fn close(&self) {}
+}
+
+impl StoreBuilder {
+    /// A node at this URL: `redis://[user:password@]host:port[/db]`, `rediss://…` for TLS, or
+    /// `unix:///path/to/socket`.
+    #[must_use]
+    pub fn node(mut self, url: impl Into<String>) -> Self {
+        self.urls.push(url.into());
+        self
+    }
+
+    /// This many embedded nodes, in this process's memory: what they hold ends with the process.
+    #[must_use]
+    pub fn embedded(mut self, nodes: usize) -> Self {
+        self.embedded = nodes;
+        self
+    }
+
+    /// These nodes, made by the caller.
+    #[must_use]
+    pub fn nodes(mut self, nodes: Vec<Arc<dyn Node>>) -> Self {
+        self.nodes = nodes;
+        self
+    }
+
+    /// All settings at once.
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Replicas of each segment. Default 3.
+    #[must_use]
+    pub fn copies(mut self, copies: usize) -> Self {
+        self.config.copies = copies;
+        self
+    }
+
+    /// Replicas below which nothing is acknowledged. Default 2.
+    #[must_use]
+    pub fn copies_min(mut self, copies_min: usize) -> Self {
+        self.config.copies_min = copies_min;
+        self
+    }
+
+    /// Nodes that also keep manifests. Default 3.
+    #[must_use]
+    pub fn keepers(mut self, keepers: usize) -> Self {
+        self.config.keepers = keepers;
+        self
+    }
+
+    /// How long a node may take before others go on without it. Default 50 ms.
+    #[must_use]
+    pub fn suspect_after(mut self, suspect_after: Duration) -> Self {
+        self.config.suspect_after = suspect_after;
+        self
+    }
+
+    /// Time and randomness, for tests.
+    #[must_use]
+    pub fn env(mut self, env: Env) -> Self {
+        self.env = Some(env);
+        self
+    }
+
+    /// Opens the store: initialises the pool if its nodes are all new, admits nodes that forgot.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for settings or URLs that cannot be used,
+    /// [`ErrorKind::UnsafeNode`](crate::ErrorKind::UnsafeNode) naming node, setting and what mends
+    /// it, [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) if too few nodes answer.
+    pub async fn open(self) -> Result<Store, Error> {
+        let _ = (self.config, self.urls, self.embedded, self.nodes, self.env);
+        Ok(Store {})
+    }
+}
