@@ -2,12 +2,15 @@
 
 pub mod block;
 mod config;
+mod driver;
 mod env;
 mod error;
 pub mod id;
 mod message;
 mod name;
 pub mod node;
+mod pool;
+mod protocol;
 mod queue;
 mod store;
 pub mod time;
