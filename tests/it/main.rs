@@ -1,1 +1,5 @@
-//! Integration tests.
+//! Integration tests: one binary, a module for each subject.
+
+mod conformance;
+mod faulty;
+mod memory;
