@@ -26,6 +26,9 @@ const COPY_PATIENCE: Duration = Duration::from_secs(2);
 /// How long somebody else's copy is waited for before it is given up for dead.
 const ABANDONED_AFTER: Duration = Duration::from_secs(3);
 
+/// Attempts in one go at making one segment whole.
+const ATTEMPTS: usize = 6;
+
 /// What one attempt at a repair came to.
 #[derive(Debug, PartialEq)]
 enum Attempt {
@@ -45,12 +48,8 @@ impl Core {
         let (core, queue) = (Arc::downgrade(self), Arc::clone(queue));
         self.spawn(async move {
             let Some(core) = core.upgrade() else { return };
-            // One repair of a queue at a time: whoever holds the lock goes through all of it.
-            let Ok(_repairing) = queue.repairing.try_lock() else { return };
-            let copies_min = core.pool.config().copies_min;
-            if let Attempt::Failed(why) = core.repair(&queue, no, copies_min).await {
-                tracing::debug!(queue = queue.name, segment = %no, why, "repair failed");
-            }
+            tracing::debug!(queue = queue.name, segment = %no, "repairing");
+            core.restore(&queue, core.pool.config().copies_min).await;
         });
     }
 
@@ -79,16 +78,20 @@ impl Core {
         let missing: Vec<SegmentNo> = manifest
             .segments
             .iter()
-            .filter(|s| !s.is_open() && !s.lost && s.full().count() < copies)
+            .filter(|s| !s.is_open() && !s.lost && self.standing_copies(s) < copies)
             .map(|segment| segment.no)
             .collect();
         for no in missing {
-            match self.repair(queue, no, copies).await {
-                Attempt::Failed(why) => {
-                    tracing::debug!(queue = queue.name, segment = %no, why, "repair failed");
-                    return;
+            // Each attempt drops, saves or adds a replica: a few make a segment whole.
+            for _ in 0..ATTEMPTS {
+                match self.repair(queue, no, copies).await {
+                    Attempt::Failed(why) => {
+                        tracing::debug!(queue = queue.name, segment = %no, why, "repair failed");
+                        return;
+                    }
+                    Attempt::Whole => break,
+                    Attempt::Copied | Attempt::Underway => {}
                 }
-                Attempt::Whole | Attempt::Copied | Attempt::Underway => {}
             }
         }
     }

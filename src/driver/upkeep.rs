@@ -120,7 +120,7 @@ impl Core {
     }
 
     /// Full replicas that are not known to be lost.
-    fn standing_copies(&self, segment: &Segment) -> usize {
+    pub(crate) fn standing_copies(&self, segment: &Segment) -> usize {
         let pool = self.pool.id();
         segment.full().filter(|replica| !self.pool.is_lost(replica.cookie(pool))).count()
     }

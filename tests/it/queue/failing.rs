@@ -202,8 +202,8 @@ async fn dropping_a_call_corrupts_nothing() {
         let patience = Duration::from_micros(n * 37);
         let post = q.post(vec![message(format!("maybe-{n}"))], None);
         tokio::time::timeout(patience, post).await.ok();
-        let claim = q.claim(&ClaimOptions { limit: 1, ..Default::default() });
-        tokio::time::timeout(patience, claim).await.ok();
+        let options = ClaimOptions { limit: 1, ..Default::default() };
+        tokio::time::timeout(patience, q.claim(&options)).await.ok();
         let list = walk(&q, 3);
         tokio::time::timeout(patience, list).await.ok();
     }
