@@ -6,3 +6,6 @@ pub(crate) mod keepers;
 pub(crate) mod membership;
 pub(crate) mod nodes;
 pub(crate) mod registers;
+
+#[cfg(test)]
+mod tests;

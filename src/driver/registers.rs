@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
+use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -447,7 +448,9 @@ impl Registers {
     /// Prepares the next try, or says why there is none.
     async fn again(&self, name: &str, tries: &mut Try, sent: bool) -> Result<(), Error> {
         let set = self.keepers();
-        if tries.strangers > set.members.len() - set.majority() && self.look_around().await {
+        let forgot = tries.strangers > set.members.len() - set.majority();
+        let unbound = set.members.iter().any(|member| self.nodes.index_of(member.node).is_none());
+        if (forgot || unbound) && self.look_around().await && forgot {
             return Err(self.lost(&set));
         }
         // Doubled up to a limit, drawn at random so that two proposers part.
@@ -463,25 +466,28 @@ impl Registers {
         Ok(())
     }
 
-    /// Asks every node which keepers it knows of. Returns whether all answered and none knew a
-    /// newer set: then what the keepers forgot is lost.
+    /// Asks every node which node it is and which keepers it knows of. Returns whether all answered
+    /// and none knew a newer set: then what the keepers forgot is lost.
     async fn look_around(&self) -> bool {
         let known = self.keepers().epoch;
-        let mut asked: FuturesUnordered<_> = self
-            .nodes
-            .slots()
-            .map(|slot| self.nodes.ask_slot(slot, vec![Op::Identity], Some(PHASE_LIMIT)))
-            .collect();
+        let slots = self.nodes.slots();
+        let ask = |slot| self.nodes.ask_slot(slot, vec![Op::Identity], Some(PHASE_LIMIT));
+        let answers = join_all(slots.clone().map(ask)).await;
         let mut all = true;
-        while let Some(answer) = asked.next().await {
-            match answer.map(|mut replies| replies.pop()) {
-                Ok(Some(Reply::Identity(identity))) => {
-                    let ours = identity.cookie.is_some_and(|(held, _)| held.pool == self.pool);
-                    if let Some(keeper) = identity.keeper.filter(|_| ours) {
-                        self.adopt_bytes(&keeper.keepers);
-                    }
-                }
-                _ => all = false,
+        for (slot, answer) in slots.zip(answers) {
+            let Ok(Some(Reply::Identity(identity))) = answer.map(|mut replies| replies.pop())
+            else {
+                all = false;
+                continue;
+            };
+            let Some((held, _)) = identity.cookie.filter(|(held, _)| held.pool == self.pool) else {
+                continue;
+            };
+            if self.nodes.index_of(held.node).is_none() {
+                self.nodes.bind(held.node, slot);
+            }
+            if let Some(keeper) = identity.keeper {
+                self.adopt_bytes(&keeper.keepers);
             }
         }
         all && self.keepers().epoch == known
