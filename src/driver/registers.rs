@@ -170,7 +170,7 @@ impl Registers {
             return Ok(Stored::decode(name, accepted.as_ref().map(|(_, value)| value))?.value);
         }
         // The keepers differ: a write is under way or was left half-done. Finish it.
-        self.update(name, None, |value| Ok(Change::Keep(value.cloned()))).await
+        self.update_by(tries, name, None, |value| Ok(Change::Keep(value.cloned()))).await
     }
 
     /// Changes a register by `change`, which is given the current value and may be run again
@@ -192,7 +192,20 @@ impl Registers {
         F: FnMut(Option<&Bytes>) -> Result<Change<T>, Error> + Send,
         T: Send,
     {
-        let mut tries = self.tries();
+        self.update_by(self.tries(), name, index, change).await
+    }
+
+    async fn update_by<T, F>(
+        &self,
+        mut tries: Try,
+        name: &str,
+        index: Option<(String, String)>,
+        change: F,
+    ) -> Result<T, Error>
+    where
+        F: FnMut(Option<&Bytes>) -> Result<Change<T>, Error> + Send,
+        T: Send,
+    {
         let turn = self.turn(name);
         let Ok(held) = timeout_at(tries.deadline, turn.lock()).await else {
             return Err(self.unavailable(name, &tries));
@@ -215,7 +228,7 @@ impl Registers {
         T: Send,
     {
         // Values sent whose fate is unknown. At most one of them is in the register's history.
-        let mut sent: Vec<(u64, T)> = Vec::new();
+        let mut sent: Vec<((u64, u64), T)> = Vec::new();
         loop {
             let set = self.keepers();
             let ballot = self.ballot(tries.refused);
@@ -230,7 +243,7 @@ impl Registers {
                 None => match change(found.value.as_ref()) {
                     Ok(Change::Write { value, listed, out }) => {
                         let place = |(project, queue)| (project, queue, listed);
-                        let write = self.env.random();
+                        let write = (self.me.0, self.env.random());
                         let value = found.followed_by(write, index.clone().map(place), value);
                         Next::Write(value, write, out)
                     }
@@ -560,7 +573,7 @@ impl Registers {
 /// What a proposer does with what it found.
 enum Next<T> {
     /// Write this, under this number.
-    Write(Stored, u64, T),
+    Write(Stored, (u64, u64), T),
     /// The value sent as number so many has taken effect.
     Told(usize),
     /// Nothing is to be written.
