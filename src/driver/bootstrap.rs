@@ -29,7 +29,7 @@ use crate::id::{Incarnation, NodeId, PoolId, ProducerId, Version};
 use crate::node::{Identity, Node, Op, Refusal, Reply};
 use crate::pool::Core;
 use crate::protocol::admission::check_settings;
-use crate::protocol::view::{FIRST, KeeperSet, PoolView, REGISTER};
+use crate::protocol::view::{FIRST, KeeperSet, Member, PoolView, REGISTER};
 
 /// How long a node may take to say who it is.
 const LIMIT: Duration = Duration::from_secs(1);
@@ -59,19 +59,28 @@ impl Core {
         let nodes = Arc::new(Nodes::new(given, config.suspect_after, env.clone()));
         let me = ProducerId(env.random());
         let deadline = Instant::now() + config.deadline;
+        // Nodes answer one after the other, while others may be beginning the pool: what looks lost
+        // is lost only if it looks so twice.
+        let mut seems_lost = false;
         let core = loop {
             let identities = identify(&nodes).await?;
-            if let Some(pool) = pool_of(&nodes, &identities)? {
-                if let Some(set) = keepers_of(&nodes, &identities, pool).await? {
-                    break join(config, &nodes, env, me, pool, set, &identities).await?;
-                }
-            } else {
-                begin(&nodes, &identities, &env).await?;
+            match pool_of(&nodes, &identities)? {
+                None => begin(&nodes, &identities, &env).await?,
+                Some(pool) => match keepers_of(&nodes, &identities, pool).await {
+                    Ok(Some(set)) => {
+                        break join(config, &nodes, env, me, pool, set, &identities).await?;
+                    }
+                    Ok(None) => {}
+                    Err(error) if error.kind() == ErrorKind::Lost && !seems_lost => {
+                        seems_lost = true;
+                    }
+                    Err(error) => return Err(error),
+                },
             }
             if Instant::now() >= deadline {
                 return Err(Error::unavailable("the nodes did not form a pool in time"));
             }
-            sleep(Duration::from_millis(1 + env.random_below(10))).await;
+            sleep(Duration::from_millis(5 + env.random_below(10))).await;
         };
         core.settle().await?;
         Ok(core)
@@ -157,12 +166,7 @@ fn pool_of(nodes: &Nodes, identities: &Identities) -> Result<Option<PoolId>, Err
 
 /// Begins a pool on the first node. Whoever does not win finds the winner's pool there.
 async fn begin(nodes: &Nodes, identities: &Identities, env: &Env) -> Result<(), Error> {
-    let silent: Vec<_> = identities
-        .iter()
-        .enumerate()
-        .filter(|(_, identity)| identity.is_none())
-        .map(|(index, _)| nodes.name(index))
-        .collect();
+    let silent = silent(nodes, identities);
     if !silent.is_empty() {
         return Err(Error::unavailable(format!(
             "a new pool begins only when all its nodes answer; these do not: {}",
@@ -194,7 +198,9 @@ async fn keepers_of(
     };
     let keepers = identities.iter().flatten().filter(ours).filter_map(|it| it.keeper.as_ref());
     if let Some(newest) = keepers.max_by_key(|keeper| keeper.epoch) {
-        return KeeperSet::decode(&newest.keepers).map(Some);
+        let set = KeeperSet::decode(&newest.keepers)?;
+        check_memory(nodes, identities, pool, &set)?;
+        return Ok(Some(set));
     }
     let first = identities.iter().position(|identity| {
         let held = identity.as_ref().and_then(|identity| identity.cookie.as_ref());
@@ -207,12 +213,7 @@ async fn keepers_of(
         let _ = nodes.ask_slot(index, vec![keep], Some(LIMIT)).await;
         return Ok(None);
     }
-    let silent: Vec<_> = identities
-        .iter()
-        .enumerate()
-        .filter(|(_, identity)| identity.is_none())
-        .map(|(index, _)| nodes.name(index))
-        .collect();
+    let silent = silent(nodes, identities);
     if silent.is_empty() {
         return Err(Error::new(
             ErrorKind::Lost,
@@ -226,6 +227,41 @@ async fn keepers_of(
         "no keeper of pool {pool} answers; these nodes do not: {}",
         silent.join(", ")
     )))
+}
+
+/// Refuses a pool most of whose keepers answer but remember nothing.
+fn check_memory(
+    nodes: &Nodes,
+    identities: &Identities,
+    pool: PoolId,
+    set: &KeeperSet,
+) -> Result<(), Error> {
+    let remembers = |member: &&Member| {
+        identities.iter().flatten().any(|identity| {
+            let held = identity.cookie.as_ref();
+            held.is_some_and(|(cookie, run_id)| {
+                *cookie == member.cookie(pool) && (identity.durable || *run_id == identity.run_id)
+            })
+        })
+    };
+    let remembering = set.members.iter().filter(remembers).count();
+    // Inactive keepers remember too; whether they can be filled shows later.
+    if remembering < set.majority() && silent(nodes, identities).is_empty() {
+        return Err(Error::new(
+            ErrorKind::Lost,
+            format!(
+                "only {remembering} of the {} keepers of pool {pool} remember anything: either \
+                 the others are missing from the list of nodes, or the pool is lost",
+                set.members.len()
+            ),
+        ));
+    }
+    Ok(())
+}
+
+fn silent<'a>(nodes: &'a Nodes, identities: &Identities) -> Vec<&'a str> {
+    let unknown = identities.iter().enumerate().filter(|(_, identity)| identity.is_none());
+    unknown.map(|(index, _)| nodes.name(index)).collect()
 }
 
 /// Joins a pool of which a set of keepers is known.
@@ -253,6 +289,10 @@ async fn join(
     let core = Core::new(pool, me, config, env, nodes.clone(), registers);
     if !begun {
         core.mend_first().await;
+    }
+    // A new set may have been decided and not be able to vote yet.
+    if let Err(error) = core.complete_keepers().await {
+        tracing::debug!(%error, "the keepers are not complete");
     }
     let view = core
         .registers

@@ -115,7 +115,7 @@ impl Core {
     }
 
     /// Tells all keepers their epoch and fills those that do not vote yet.
-    async fn complete_keepers(&self) -> Result<bool, Error> {
+    pub(super) async fn complete_keepers(&self) -> Result<bool, Error> {
         let set = self.registers.keepers();
         let voices = join_all(set.members.iter().map(|member| self.raise(&set, *member))).await;
         let said = |wanted| {

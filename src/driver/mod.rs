@@ -37,6 +37,8 @@ pub(crate) mod salvage;
 pub(crate) mod sending;
 pub(crate) mod stats;
 pub(crate) mod survey;
+#[cfg(test)]
+mod tests;
 pub(crate) mod upkeep;
 
 use manifests::Manifests;

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
+use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -169,7 +170,7 @@ impl Registers {
             return Ok(Stored::decode(name, accepted.as_ref().map(|(_, value)| value))?.value);
         }
         // The keepers differ: a write is under way or was left half-done. Finish it.
-        self.update(name, None, |value| Ok(Change::Keep(value.cloned()))).await
+        self.update_by(tries, name, None, |value| Ok(Change::Keep(value.cloned()))).await
     }
 
     /// Changes a register by `change`, which is given the current value and may be run again
@@ -191,7 +192,20 @@ impl Registers {
         F: FnMut(Option<&Bytes>) -> Result<Change<T>, Error> + Send,
         T: Send,
     {
-        let mut tries = self.tries();
+        self.update_by(self.tries(), name, index, change).await
+    }
+
+    async fn update_by<T, F>(
+        &self,
+        mut tries: Try,
+        name: &str,
+        index: Option<(String, String)>,
+        change: F,
+    ) -> Result<T, Error>
+    where
+        F: FnMut(Option<&Bytes>) -> Result<Change<T>, Error> + Send,
+        T: Send,
+    {
         let turn = self.turn(name);
         let Ok(held) = timeout_at(tries.deadline, turn.lock()).await else {
             return Err(self.unavailable(name, &tries));
@@ -214,7 +228,7 @@ impl Registers {
         T: Send,
     {
         // Values sent whose fate is unknown. At most one of them is in the register's history.
-        let mut sent: Vec<(u64, T)> = Vec::new();
+        let mut sent: Vec<((u64, u64), T)> = Vec::new();
         loop {
             let set = self.keepers();
             let ballot = self.ballot(tries.refused);
@@ -229,7 +243,7 @@ impl Registers {
                 None => match change(found.value.as_ref()) {
                     Ok(Change::Write { value, listed, out }) => {
                         let place = |(project, queue)| (project, queue, listed);
-                        let write = self.env.random();
+                        let write = (self.me.0, self.env.random());
                         let value = found.followed_by(write, index.clone().map(place), value);
                         Next::Write(value, write, out)
                     }
@@ -447,7 +461,9 @@ impl Registers {
     /// Prepares the next try, or says why there is none.
     async fn again(&self, name: &str, tries: &mut Try, sent: bool) -> Result<(), Error> {
         let set = self.keepers();
-        if tries.strangers > set.members.len() - set.majority() && self.look_around().await {
+        let forgot = tries.strangers > set.members.len() - set.majority();
+        let unbound = set.members.iter().any(|member| self.nodes.index_of(member.node).is_none());
+        if (forgot || unbound) && self.look_around().await && forgot {
             return Err(self.lost(&set));
         }
         // Doubled up to a limit, drawn at random so that two proposers part.
@@ -463,25 +479,28 @@ impl Registers {
         Ok(())
     }
 
-    /// Asks every node which keepers it knows of. Returns whether all answered and none knew a
-    /// newer set: then what the keepers forgot is lost.
+    /// Asks every node which node it is and which keepers it knows of. Returns whether all answered
+    /// and none knew a newer set: then what the keepers forgot is lost.
     async fn look_around(&self) -> bool {
         let known = self.keepers().epoch;
-        let mut asked: FuturesUnordered<_> = self
-            .nodes
-            .slots()
-            .map(|slot| self.nodes.ask_slot(slot, vec![Op::Identity], Some(PHASE_LIMIT)))
-            .collect();
+        let slots = self.nodes.slots();
+        let ask = |slot| self.nodes.ask_slot(slot, vec![Op::Identity], Some(PHASE_LIMIT));
+        let answers = join_all(slots.clone().map(ask)).await;
         let mut all = true;
-        while let Some(answer) = asked.next().await {
-            match answer.map(|mut replies| replies.pop()) {
-                Ok(Some(Reply::Identity(identity))) => {
-                    let ours = identity.cookie.is_some_and(|(held, _)| held.pool == self.pool);
-                    if let Some(keeper) = identity.keeper.filter(|_| ours) {
-                        self.adopt_bytes(&keeper.keepers);
-                    }
-                }
-                _ => all = false,
+        for (slot, answer) in slots.zip(answers) {
+            let Ok(Some(Reply::Identity(identity))) = answer.map(|mut replies| replies.pop())
+            else {
+                all = false;
+                continue;
+            };
+            let Some((held, _)) = identity.cookie.filter(|(held, _)| held.pool == self.pool) else {
+                continue;
+            };
+            if self.nodes.index_of(held.node).is_none() {
+                self.nodes.bind(held.node, slot);
+            }
+            if let Some(keeper) = identity.keeper {
+                self.adopt_bytes(&keeper.keepers);
             }
         }
         all && self.keepers().epoch == known
@@ -554,7 +573,7 @@ impl Registers {
 /// What a proposer does with what it found.
 enum Next<T> {
     /// Write this, under this number.
-    Write(Stored, u64, T),
+    Write(Stored, (u64, u64), T),
     /// The value sent as number so many has taken effect.
     Told(usize),
     /// Nothing is to be written.

@@ -14,19 +14,20 @@ use super::view::majority;
 use crate::error::{Error, ErrorKind};
 use crate::node::{Ballot, Index};
 
-/// Writes that a value names, itself included: how far back an unknown outcome can be told.
-const HISTORY: usize = 8;
+/// Writers that a value remembers. A process writes a register one value after the other, so what
+/// became of its last one can be told until so many others have written.
+const WRITERS: usize = 16;
 
 /// A register's value as keepers hold it.
 ///
-/// It names its last writes, so that a proposer that lost sight of one finds out what became of
+/// It names the last write of each recent writer, so that a proposer that lost sight of one finds out what became of
 /// it, and its place in the index, so that whoever finishes a write indexes it as was meant.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct Stored {
     /// Raised by every write; every version has one value (Q6).
     pub(crate) version: u64,
-    /// The last writes, the newest last: each a random number.
-    pub(crate) writes: Vec<u64>,
+    /// The recent writers, the newest last, each with the number of its last write.
+    pub(crate) writes: Vec<(u64, u64)>,
     /// The project and queue under which it is listed, and whether it is.
     pub(crate) index: Option<(String, String, bool)>,
     /// What the caller wrote; `None`: nothing yet.
@@ -37,13 +38,14 @@ impl Stored {
     /// What follows when `value` is written over this.
     pub(crate) fn followed_by(
         &self,
-        write: u64,
+        write: (u64, u64),
         index: Option<(String, String, bool)>,
         value: Bytes,
     ) -> Self {
-        let kept = self.writes.len().saturating_sub(HISTORY - 1);
-        let mut writes = self.writes.get(kept..).unwrap_or_default().to_vec();
+        let mut writes = self.writes.clone();
+        writes.retain(|(writer, _)| *writer != write.0);
         writes.push(write);
+        writes.drain(..writes.len().saturating_sub(WRITERS));
         Self {
             version: self.version + 1,
             writes,
@@ -262,14 +264,14 @@ mod tests {
     }
 
     #[test]
-    fn a_value_names_its_last_writes_and_keeps_its_place_in_the_index() {
+    fn a_value_names_the_last_writes_and_keeps_its_place_in_the_index() {
         let mut stored = Stored::default();
-        for write in 1..=20 {
+        for write in 1..=40 {
             let index = (write == 1).then(|| ("p".into(), "q".into(), true));
-            stored = stored.followed_by(write, index, Bytes::from_static(b"x"));
+            stored = stored.followed_by((write % 20, write), index, Bytes::from_static(b"x"));
         }
-        assert_eq!(stored.version, 20);
-        assert_eq!(stored.writes, (13..=20).collect::<Vec<u64>>());
+        assert_eq!(stored.version, 40);
+        assert_eq!(stored.writes, (25..=40).map(|write| (write % 20, write)).collect::<Vec<_>>());
         assert!(stored.node_index().unwrap().listed);
         let bytes = stored.encode().unwrap();
         assert_eq!(Stored::decode("r", Some(&bytes)).unwrap(), stored);

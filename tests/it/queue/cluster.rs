@@ -23,6 +23,9 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) fn new(nodes: usize, seed: u64) -> Self {
+        // `RUST_LOG=debug` shows what led to a failure.
+        let shown = tracing_subscriber::EnvFilter::from_default_env();
+        tracing_subscriber::fmt().with_env_filter(shown).with_test_writer().try_init().ok();
         let clock = Clock::starting_at(1_700_000_000_000);
         let mut cluster =
             Self { nodes: Vec::new(), faults: Vec::new(), wires: Vec::new(), clock, seed };
