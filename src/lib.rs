@@ -4,6 +4,8 @@ pub mod block;
 mod config;
 mod env;
 mod error;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod id;
 mod message;
 mod name;
