@@ -1,4 +1,6 @@
 //! Integration tests.
 
+#[cfg(feature = "cli")]
+mod cli;
 #[cfg(feature = "http")]
 mod http;
