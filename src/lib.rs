@@ -2,6 +2,7 @@
 
 pub mod block;
 mod config;
+mod driver;
 mod env;
 mod error;
 #[cfg(feature = "http")]
@@ -10,6 +11,8 @@ pub mod id;
 mod message;
 mod name;
 pub mod node;
+mod pool;
+mod protocol;
 mod queue;
 mod store;
 pub mod time;

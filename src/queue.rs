@@ -1,9 +1,11 @@
 //! A queue: what callers do with messages.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::Error;
-use crate::message::{ClientId, Message, NewMessage};
+use crate::driver::{Core, QueueState};
+use crate::error::{Error, ErrorKind};
+use crate::message::{ClientId, MAX_TTL, Message, NewMessage};
 use crate::token::{ClaimId, Marker, MessageId};
 
 /// Longest metadata, in bytes.
@@ -13,7 +15,10 @@ pub const MAX_BATCH: usize = 10_000;
 
 /// A queue of a store. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Queue {}
+pub struct Queue {
+    core: Arc<Core>,
+    state: Arc<QueueState>,
+}
 
 /// What a queue's owner keeps with it: up to 64 KiB, of which the library knows nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -147,14 +152,27 @@ pub enum DeleteWhere {
 }
 
 impl Queue {
+    pub(crate) fn new(core: Arc<Core>, state: Arc<QueueState>) -> Self {
+        Self { core, state }
+    }
+
+    fn parts(&self) -> (Arc<Core>, Arc<QueueState>) {
+        (Arc::clone(&self.core), Arc::clone(&self.state))
+    }
+
+    /// The queue's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.state.name
+    }
+
     /// Creates the queue; `false` if it exists, which is left as it is.
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) if a majority of keepers does not
     /// answer.
     pub async fn create(&self, metadata: &Metadata) -> Result<bool, Error> {
-        let _ = metadata;
-        Err(Error::unavailable("not built yet"))
+        self.core.create(&self.state, metadata).await
     }
 
     /// Whether the queue exists.
@@ -162,7 +180,8 @@ impl Queue {
     /// # Errors
     /// As [`Queue::create`].
     pub async fn exists(&self) -> Result<bool, Error> {
-        Err(Error::unavailable("not built yet"))
+        self.core.open_or_error()?;
+        Ok(self.core.manifests.read(&self.state).await?.is_some())
     }
 
     /// The queue's metadata.
@@ -170,7 +189,7 @@ impl Queue {
     /// # Errors
     /// [`ErrorKind::QueueNotFound`](crate::ErrorKind::QueueNotFound), and as [`Queue::create`].
     pub async fn metadata(&self) -> Result<Metadata, Error> {
-        Err(Error::unavailable("not built yet"))
+        self.core.metadata(&self.state).await
     }
 
     /// Changes the metadata in one step: `change` is given the present one and may be called more
@@ -183,8 +202,7 @@ impl Queue {
     where
         F: FnMut(&Metadata) -> Result<Metadata, Error> + Send,
     {
-        let _ = change;
-        Err(Error::unavailable("not built yet"))
+        self.core.update_metadata(&self.state, change).await
     }
 
     /// Deletes the queue with all its messages; `false` if there was none.
@@ -192,7 +210,8 @@ impl Queue {
     /// # Errors
     /// As [`Queue::create`].
     pub async fn delete(&self) -> Result<bool, Error> {
-        Err(Error::unavailable("not built yet"))
+        let (core, state) = self.parts();
+        detached(async move { core.delete_queue(&state).await }).await
     }
 
     /// Stores messages on `copies` nodes; returns their ids, in order, once all replicas of the
@@ -209,8 +228,7 @@ impl Queue {
         messages: Vec<NewMessage>,
         client: Option<&ClientId>,
     ) -> Result<Vec<MessageId>, Error> {
-        let _ = (messages, client);
-        Err(Error::unavailable("not built yet"))
+        self.core.post(&self.state, messages, client).await
     }
 
     /// A page of messages, oldest first. A walk from marker to marker gives every message once
@@ -222,8 +240,8 @@ impl Queue {
     /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable),
     /// [`ErrorKind::Lost`](crate::ErrorKind::Lost) once for each segment lost for good.
     pub async fn list(&self, options: &ListOptions) -> Result<MessagePage, Error> {
-        let _ = options;
-        Err(Error::unavailable("not built yet"))
+        in_range("a page", options.limit)?;
+        self.core.list(&self.state, options).await
     }
 
     /// Messages by id; those that are not there are left out. An id of another queue names
@@ -232,8 +250,7 @@ impl Queue {
     /// # Errors
     /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable).
     pub async fn get(&self, ids: &[MessageId]) -> Result<Vec<Message>, Error> {
-        let _ = ids;
-        Err(Error::unavailable("not built yet"))
+        self.core.get_many(&self.state, ids).await
     }
 
     /// Deletes one message: an unclaimed one, or with a claim one that this claim holds. `false`
@@ -249,8 +266,9 @@ impl Queue {
         id: &MessageId,
         claim: Option<&ClaimId>,
     ) -> Result<bool, Error> {
-        let _ = (id, claim);
-        Err(Error::unavailable("not built yet"))
+        let (core, state) = self.parts();
+        let (id, claim) = (*id, claim.copied());
+        detached(async move { core.delete_one(&state, &id, claim.as_ref()).await }).await
     }
 
     /// Deletes those of the messages that `which` allows; returns how many were deleted.
@@ -262,8 +280,9 @@ impl Queue {
         ids: &[MessageId],
         which: &DeleteWhere,
     ) -> Result<usize, Error> {
-        let _ = (ids, which);
-        Err(Error::unavailable("not built yet"))
+        let (core, state) = self.parts();
+        let (ids, which) = (ids.to_vec(), which.clone());
+        detached(async move { core.delete_where(&state, &ids, &which).await }).await
     }
 
     /// Takes up to `limit` of the oldest unclaimed messages out of the queue.
@@ -271,8 +290,9 @@ impl Queue {
     /// # Errors
     /// As [`Queue::claim`]; with [`Outcome::Unknown`](crate::Outcome::Unknown) some may be gone.
     pub async fn pop(&self, limit: usize) -> Result<Vec<Message>, Error> {
-        let _ = limit;
-        Err(Error::unavailable("not built yet"))
+        in_range("a pop", limit)?;
+        let (core, state) = self.parts();
+        detached(async move { core.pop(&state, limit).await }).await
     }
 
     /// Claims up to `limit` of the oldest messages that are free (Q7); may come back short.
@@ -282,8 +302,22 @@ impl Queue {
     /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for options out of range,
     /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable).
     pub async fn claim(&self, options: &ClaimOptions) -> Result<Option<Claim>, Error> {
-        let _ = options;
-        Err(Error::unavailable("not built yet"))
+        in_range("a claim", options.limit)?;
+        for (what, duration) in [("claim ttl", options.ttl), ("claim grace", options.grace)] {
+            whole_ms(what, duration)?;
+        }
+        let (core, state, options) =
+            (Arc::clone(&self.core), Arc::clone(&self.state), options.clone());
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let work = async move {
+            let claimed = core.claim(&state, &options).await;
+            // A caller that has gone away will never use what was claimed for it.
+            if let Err(Ok(Some(claim))) = tell.send(claimed) {
+                core.release(&state, &claim.id).await.ok();
+            }
+        };
+        tokio::spawn(work);
+        told.await.unwrap_or_else(|_| Err(ended()))
     }
 
     /// A live claim and the messages that it still holds.
@@ -292,8 +326,7 @@ impl Queue {
     /// [`ErrorKind::ClaimNotFound`](crate::ErrorKind::ClaimNotFound),
     /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable).
     pub async fn read_claim(&self, id: &ClaimId) -> Result<Claim, Error> {
-        let _ = id;
-        Err(Error::unavailable("not built yet"))
+        self.core.read_claim(&self.state, id).await
     }
 
     /// Restarts a live claim's time.
@@ -301,8 +334,9 @@ impl Queue {
     /// # Errors
     /// As [`Queue::read_claim`].
     pub async fn renew(&self, id: &ClaimId, ttl: Duration, grace: Duration) -> Result<(), Error> {
-        let _ = (id, ttl, grace);
-        Err(Error::unavailable("not built yet"))
+        let (ttl_ms, grace_ms) = (whole_ms("claim ttl", ttl)?, whole_ms("claim grace", grace)?);
+        let (core, state, id) = (Arc::clone(&self.core), Arc::clone(&self.state), *id);
+        detached(async move { core.renew(&state, &id, ttl_ms.max(1), grace_ms).await }).await
     }
 
     /// Gives a claim's messages back at once. A claim that is over is no error.
@@ -310,8 +344,8 @@ impl Queue {
     /// # Errors
     /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable).
     pub async fn release(&self, id: &ClaimId) -> Result<(), Error> {
-        let _ = id;
-        Err(Error::unavailable("not built yet"))
+        let (core, state, id) = (Arc::clone(&self.core), Arc::clone(&self.state), *id);
+        detached(async move { core.release(&state, &id).await }).await
     }
 
     /// Counts, with the oldest and the newest message. A queue that does not exist is empty.
@@ -319,6 +353,33 @@ impl Queue {
     /// # Errors
     /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable).
     pub async fn stats(&self) -> Result<QueueStats, Error> {
-        Err(Error::unavailable("not built yet"))
+        self.core.stats(&self.state).await
     }
+}
+
+/// Runs an operation of several steps to its end, even if its caller goes away in the middle.
+async fn detached<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::spawn(work).await.unwrap_or_else(|_| Err(ended()))
+}
+
+fn ended() -> Error {
+    Error::new(ErrorKind::Internal, "the operation ended without a result").unknown()
+}
+
+fn in_range(what: &str, limit: usize) -> Result<(), Error> {
+    match limit {
+        1..=MAX_BATCH => Ok(()),
+        _ => Err(Error::invalid(format!("{what} of {limit}: 1 to {MAX_BATCH} are allowed"))),
+    }
+}
+
+fn whole_ms(what: &str, duration: Duration) -> Result<u32, Error> {
+    u32::try_from(duration.as_millis()).ok().filter(|_| duration <= MAX_TTL).ok_or_else(|| {
+        Error::invalid(format!(
+            "{what} of {duration:?}: at most {} s are allowed",
+            MAX_TTL.as_secs()
+        ))
+    })
 }

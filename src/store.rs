@@ -4,15 +4,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::Config;
+use crate::driver::Core;
 use crate::env::Env;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::name::{Project, QueueName};
 use crate::node::Node;
-use crate::queue::{Metadata, Queue};
+use crate::node::memory::MemoryNode;
+use crate::pool::{POOL_REGISTER, Pool};
+use crate::queue::{MAX_BATCH, Metadata, Queue};
 
 /// Queues on a pool of nodes. Cheap to clone; all clones are one.
 #[derive(Debug, Clone)]
-pub struct Store {}
+pub struct Store {
+    core: Arc<Core>,
+}
 
 /// How to open a [`Store`].
 #[derive(Debug, Default)]
@@ -74,8 +79,7 @@ impl Store {
     /// A queue of this store; nothing is sent, and it need not exist.
     #[must_use]
     pub fn queue(&self, project: &Project, name: &QueueName) -> Queue {
-        let _ = (project, name);
-        Queue {}
+        Queue::new(Arc::clone(&self.core), self.core.queue(project, name))
     }
 
     /// A page of a project's queues: up to `limit` of them, by name, strictly after `after`.
@@ -89,8 +93,12 @@ impl Store {
         after: Option<&QueueName>,
         limit: usize,
     ) -> Result<QueuePage, Error> {
-        let _ = (project, after, limit);
-        Err(Error::unavailable("not built yet"))
+        if limit == 0 || limit > MAX_BATCH {
+            return Err(Error::invalid(format!(
+                "a page of {limit} queues: 1 to {MAX_BATCH} are allowed"
+            )));
+        }
+        Ok(QueuePage { queues: self.core.queues(project, after, limit).await? })
     }
 
     /// Whether posts can be taken: enough nodes and a majority of keepers answer.
@@ -98,18 +106,28 @@ impl Store {
     /// # Errors
     /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) saying what is missing.
     pub async fn ping(&self) -> Result<(), Error> {
-        Err(Error::unavailable("not built yet"))
+        self.core.open_or_error()?;
+        let usable = self.core.candidates().len();
+        let needed = self.core.pool.config().copies_min;
+        if usable < needed {
+            return Err(Error::unavailable(format!(
+                "{usable} nodes can take messages, {needed} are needed"
+            )));
+        }
+        self.core.pool.registers().read(POOL_REGISTER).await.map(drop)
     }
 
     /// What this process sees of the pool.
     #[must_use]
     pub fn status(&self) -> PoolStatus {
-        PoolStatus { pool: String::new(), nodes: Vec::new(), keeper_epoch: 0 }
+        self.core.pool.status()
     }
 
     /// Tells nodes what was acked and stops the background work. Calls after it answer
     /// [`ErrorKind::Closed`](crate::ErrorKind::Closed).
-    pub async fn close(&self) {}
+    pub async fn close(&self) {
+        self.core.close().await;
+    }
 }
 
 impl StoreBuilder {
@@ -184,7 +202,27 @@ impl StoreBuilder {
     /// [`ErrorKind::UnsafeNode`](crate::ErrorKind::UnsafeNode) naming node, setting and what mends
     /// it, [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) if too few nodes answer.
     pub async fn open(self) -> Result<Store, Error> {
-        let _ = (self.config, self.urls, self.embedded, self.nodes, self.env);
-        Ok(Store {})
+        self.config.check()?;
+        let env = self.env.unwrap_or_else(Env::system);
+        let mut nodes = self.nodes;
+        for number in 1..=self.embedded {
+            let name = format!("embedded-{number}");
+            nodes.push(Arc::new(MemoryNode::new(name, env.clock.clone())));
+        }
+        if !self.urls.is_empty() {
+            return Err(Error::new(ErrorKind::Config, "nodes by URL are not built yet"));
+        }
+        if nodes.len() < self.config.copies_min {
+            return Err(Error::new(
+                ErrorKind::Config,
+                format!(
+                    "{} nodes are given, and copies_min is {}: that many copies need as many nodes",
+                    nodes.len(),
+                    self.config.copies_min
+                ),
+            ));
+        }
+        let pool = Pool::open(self.config, nodes, env).await?;
+        Ok(Store { core: Core::start(pool) })
     }
 }

@@ -1,0 +1,446 @@
+//! Claiming: the first full replica picks, the others hold the same, what all hold is granted.
+//!
+//! The pick goes to one node for many segments at once: all those of which it holds the first
+//! full replica, in order. Claims work on closed segments only; if nothing is free there and the
+//! open one has something, it is closed first. A segment with too few full replicas is repaired
+//! before anything of it is granted.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::ask::{Failure, ask, ask_all, unavailable};
+use super::holders::Spread;
+use super::{Core, QueueState, locked};
+use crate::error::{Error, ErrorKind};
+use crate::id::{ClaimKey, Cookie, Fencing, MessageRef, Placement, ReplicaAt, SegmentNo, Version};
+use crate::node::{
+    ClaimView, Coverage, Entry, Held, Hold, HoldStatus, Op, Pick, Picked, Refusal, Renewed,
+};
+use crate::protocol::manifest::{Manifest, Segment, Standing};
+use crate::queue::{Claim, ClaimOptions};
+use crate::time::millis;
+use crate::token::ClaimId;
+
+/// Segments that one pick looks at.
+const PICK_SEGMENTS: usize = 64;
+/// Bytes of bodies that one pick returns.
+const PICK_BYTES: u32 = 4 * 1024 * 1024;
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy)]
+struct Wish {
+    claim: ClaimKey,
+    ttl_ms: u32,
+    grace_ms: u32,
+    limit: u32,
+}
+
+/// A pick that found something.
+struct Found {
+    segment: Segment,
+    picker: ReplicaAt,
+    fencing: Fencing,
+    entries: Vec<Entry>,
+}
+
+/// Consecutive segments that one node can be asked about together.
+struct Group {
+    cookie: Cookie,
+    version: Version,
+    segments: Vec<Segment>,
+}
+
+impl Core {
+    /// Claims messages; `None` if there is nothing to claim.
+    pub(crate) async fn claim(
+        self: &Arc<Self>,
+        queue: &Arc<QueueState>,
+        options: &ClaimOptions,
+    ) -> Result<Option<Claim>, Error> {
+        self.open_or_error()?;
+        let whole = |duration| u32::try_from(millis(duration)).unwrap_or(u32::MAX);
+        let deadline = Instant::now() + self.pool.config().deadline;
+        let mut checked = false;
+        loop {
+            let known = match checked {
+                false => self.manifests.get(queue).await?,
+                true => self.manifests.read(queue).await?,
+            };
+            let Some(manifest) = known else { return Ok(None) };
+            let wish = Wish {
+                claim: ClaimKey(self.pool.env().random()),
+                ttl_ms: whole(options.ttl).max(1),
+                grace_ms: whole(options.grace),
+                limit: u32::try_from(options.limit).unwrap_or(u32::MAX).max(1),
+            };
+            if let Some(found) = self.pick(queue, &manifest, wish, deadline).await? {
+                if let Some(claim) = self.grant(queue, &manifest, wish, found, deadline).await? {
+                    return Ok(Some(claim));
+                }
+            } else if let Some(open) = manifest.open_segment() {
+                if !self.holds_something(open).await {
+                    return Ok(None);
+                }
+                self.move_on(queue, open.no, "its messages are claimed").await?;
+            } else if checked {
+                return Ok(None);
+            } else {
+                checked = true;
+            }
+            if Instant::now() >= deadline {
+                return Err(Error::unavailable(format!(
+                    "queue {}: no claim could be made in time",
+                    queue.name
+                )));
+            }
+        }
+    }
+
+    /// Asks node after node, in the order of their segments, until one picks something.
+    async fn pick(
+        self: &Arc<Self>,
+        queue: &Arc<QueueState>,
+        manifest: &Arc<Manifest>,
+        wish: Wish,
+        deadline: Instant,
+    ) -> Result<Option<Found>, Error> {
+        let mut manifest = Arc::clone(manifest);
+        'again: loop {
+            let thin = self.first_thin(&manifest);
+            for group in groups(&manifest, self.pool.id(), thin) {
+                let op = Op::Pick(Pick {
+                    cookie: group.cookie,
+                    placements: group.segments.iter().filter_map(first_placement).collect(),
+                    version: group.version,
+                    claim: wish.claim,
+                    ttl_ms: wish.ttl_ms,
+                    grace_ms: wish.grace_ms,
+                    limit: wish.limit,
+                    max_bytes: PICK_BYTES,
+                });
+                let answer: Result<Picked, Failure> = ask(&self.pool, group.cookie.node, op).await;
+                let settled = match answer {
+                    Ok(picked) if picked.refused.is_empty() || picked.on.is_some() => Ok(picked),
+                    Ok(picked) => Err(self.mend(queue, &group, &picked.refused).await?),
+                    Err(failure) => {
+                        self.drop_replicas(queue, &[group.cookie]).await?;
+                        tracing::debug!(queue = queue.name, %failure, "a picker does not answer");
+                        Err(())
+                    }
+                };
+                match settled {
+                    Ok(picked) => {
+                        if let Some(found) = found(&group, picked) {
+                            return Ok(Some(found));
+                        }
+                    }
+                    Err(()) => {
+                        if Instant::now() >= deadline {
+                            return Err(unavailable(&queue.name, "nobody can pick", &[]));
+                        }
+                        let Some(now) = self.manifests.read(queue).await? else {
+                            return Ok(None);
+                        };
+                        manifest = now;
+                        continue 'again;
+                    }
+                }
+            }
+            // What comes before a segment with too few replicas is given first; then it is mended.
+            let Some(thin) = thin else { return Ok(None) };
+            self.repair_now(queue, thin, deadline).await?;
+            let Some(now) = self.manifests.get(queue).await? else { return Ok(None) };
+            manifest = now;
+        }
+    }
+
+    /// Does what a picker's refusals ask for.
+    async fn mend(
+        self: &Arc<Self>,
+        queue: &Arc<QueueState>,
+        group: &Group,
+        refused: &[(Placement, Refusal)],
+    ) -> Result<(), Error> {
+        for (placement, refusal) in refused {
+            match refusal {
+                Refusal::EndUnknown | Refusal::Open => {
+                    let untold = group
+                        .segments
+                        .iter()
+                        .find(|segment| first_placement(segment) == Some(*placement));
+                    if let Some(segment) = untold {
+                        self.tell_end(segment).await;
+                    }
+                }
+                Refusal::Gone | Refusal::Stranger { .. } => {
+                    self.drop_replicas(queue, &[group.cookie]).await?;
+                }
+                _ => self.manifests.forget(queue),
+            }
+        }
+        Ok(())
+    }
+
+    fn first_thin(&self, manifest: &Manifest) -> Option<SegmentNo> {
+        let copies_min = self.pool.config().copies_min;
+        let mut closed = manifest.segments.iter().filter(|s| !s.is_open() && !s.lost);
+        closed.find(|segment| segment.full().count() < copies_min).map(|segment| segment.no)
+    }
+
+    /// Lets the other replicas hold what was picked; grants what all hold, gives back the rest.
+    async fn grant(
+        self: &Arc<Self>,
+        queue: &Arc<QueueState>,
+        manifest: &Arc<Manifest>,
+        wish: Wish,
+        found: Found,
+        deadline: Instant,
+    ) -> Result<Option<Claim>, Error> {
+        let no = found.segment.no;
+        let refs: Vec<MessageRef> = found.entries.iter().map(|entry| entry.at).collect();
+        let held: Result<Spread<Held>, Error> = self
+            .spread(queue, no, deadline, |at, version| {
+                Op::Hold(Hold {
+                    at,
+                    version,
+                    claim: wish.claim,
+                    fencing: found.fencing,
+                    ttl_ms: wish.ttl_ms,
+                    grace_ms: wish.grace_ms,
+                    refs: refs.clone(),
+                })
+            })
+            .await;
+        let answers = match held {
+            Ok(Spread::Answered(answers)) => answers,
+            Ok(Spread::Absent | Spread::Open) => return Ok(None),
+            Err(error) => {
+                self.release_everywhere(queue, &found.segment, wish.claim, None).await;
+                return Err(error);
+            }
+        };
+        // The picker must be among those who hold: else what it marked speaks for nobody.
+        let picker_holds = answers.each.iter().any(|(at, _)| *at == found.picker);
+        let mut granted = Vec::new();
+        let mut given_back = Vec::new();
+        let mut half_done = Vec::new();
+        for (place, entry) in found.entries.into_iter().enumerate() {
+            let status = |answer: &Result<Held, Refusal>| {
+                answer.as_ref().ok().and_then(|held| held.each.get(place).copied())
+            };
+            let ended = answers
+                .each
+                .iter()
+                .find(|(_, answer)| status(answer) == Some(HoldStatus::Ended))
+                .map(|(at, _)| at.placement);
+            if let Some(placement) = ended {
+                half_done.push((entry.at, placement));
+            }
+            let all = answers.each.iter().all(|(_, a)| status(a) == Some(HoldStatus::Held));
+            if all && picker_holds {
+                granted.push(entry);
+            } else {
+                given_back.push(entry.at);
+            }
+        }
+        if granted.is_empty() {
+            self.release_everywhere(queue, &found.segment, wish.claim, None).await;
+        } else if !given_back.is_empty() {
+            self.release_everywhere(queue, &found.segment, wish.claim, Some(given_back)).await;
+        }
+        if !half_done.is_empty() {
+            self.finish(queue, no, &half_done, deadline).await?;
+        }
+        if granted.is_empty() {
+            return Ok(None);
+        }
+        let tag = self.tag(queue, manifest.generation);
+        let id = ClaimId { tag, segment: no, claim: wish.claim, fencing: found.fencing };
+        let held_by = Some((wish.claim, found.fencing));
+        let messages = granted
+            .into_iter()
+            .map(|entry| self.message(queue, tag, no, Entry { claim: held_by, ..entry }))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Some(Claim {
+            id,
+            ttl: std::time::Duration::from_millis(wish.ttl_ms.into()),
+            age: std::time::Duration::ZERO,
+            messages,
+        }))
+    }
+
+    /// Whether anything ever arrived in an open segment, as far as can be told.
+    async fn holds_something(&self, open: &Segment) -> bool {
+        let questions = open
+            .full()
+            .map(|replica| replica.at(self.pool.id()))
+            .map(|at| (at.cookie.node, Op::Probe { at }))
+            .collect::<Vec<_>>();
+        let all = futures_util::future::join_all(
+            questions.into_iter().map(|(node, op)| ask::<Coverage>(&self.pool, node, op)),
+        )
+        .await;
+        // A replica that does not answer, or is sealed, asks for the segment to be closed too.
+        !all.iter().all(|answer| {
+            answer.as_ref().is_ok_and(|coverage| coverage.arrived == 0 && coverage.sealed.is_none())
+        })
+    }
+
+    async fn release_everywhere(
+        self: &Arc<Self>,
+        queue: &QueueState,
+        segment: &Segment,
+        claim: ClaimKey,
+        refs: Option<Vec<MessageRef>>,
+    ) {
+        let mut holders = self.addresses(segment, Standing::Full);
+        holders.extend(self.addresses(segment, Standing::Joining));
+        let questions = holders
+            .into_iter()
+            .map(|at| (at.cookie.node, Op::Release { at, claim, refs: refs.clone() }))
+            .collect();
+        for released in ask_all::<()>(&self.pool, questions).await {
+            if let Err(failure) = released {
+                // The mark ends with the claim's time.
+                tracing::debug!(queue = queue.name, %failure, "a release was not heard");
+            }
+        }
+    }
+
+    /// A live claim and its messages.
+    pub(crate) async fn read_claim(
+        self: &Arc<Self>,
+        queue: &Arc<QueueState>,
+        id: &ClaimId,
+    ) -> Result<Claim, Error> {
+        self.open_or_error()?;
+        let manifest = self.manifests.get(queue).await?;
+        let tag = manifest.as_ref().map(|manifest| self.tag(queue, manifest.generation));
+        let segment = manifest
+            .as_ref()
+            .filter(|_| tag == Some(id.tag))
+            .and_then(|manifest| manifest.segment(id.segment))
+            .filter(|segment| !segment.is_open() && !segment.lost);
+        let Some(segment) = segment else { return Err(no_claim(id)) };
+        let mut failures = Vec::new();
+        for at in self.addresses(segment, Standing::Full) {
+            let op = Op::ReadClaim { at, claim: id.claim, fencing: id.fencing };
+            let view: Result<ClaimView, Failure> = ask(&self.pool, at.cookie.node, op).await;
+            match view {
+                Ok(view) => {
+                    let messages = view
+                        .entries
+                        .into_iter()
+                        .map(|entry| self.message(queue, id.tag, id.segment, entry))
+                        .collect::<Result<Vec<_>, _>>()?;
+                    return Ok(Claim {
+                        id: *id,
+                        ttl: std::time::Duration::from_millis(view.ttl_ms.into()),
+                        age: std::time::Duration::from_millis(view.age_ms),
+                        messages,
+                    });
+                }
+                Err(Failure::Refused(Refusal::NoClaim)) => return Err(no_claim(id)),
+                Err(failure) => failures.push(failure),
+            }
+        }
+        Err(unavailable(&queue.name, "no replica of the claim's segment answers", &failures))
+    }
+
+    /// Restarts a live claim's time on every replica.
+    pub(crate) async fn renew(
+        self: &Arc<Self>,
+        queue: &Arc<QueueState>,
+        id: &ClaimId,
+        ttl_ms: u32,
+        grace_ms: u32,
+    ) -> Result<(), Error> {
+        self.read_claim(queue, id).await?;
+        let deadline = Instant::now() + self.pool.config().deadline;
+        let spread: Spread<Renewed> = self
+            .spread(queue, id.segment, deadline, |at, version| Op::Renew {
+                at,
+                version,
+                claim: id.claim,
+                fencing: id.fencing,
+                ttl_ms,
+                grace_ms,
+            })
+            .await?;
+        match spread {
+            Spread::Answered(answers) if answers.each.iter().all(|(_, a)| a.is_ok()) => Ok(()),
+            Spread::Answered(_) | Spread::Absent | Spread::Open => Err(no_claim(id)),
+        }
+    }
+
+    /// Gives a claim's messages back on every replica that answers.
+    pub(crate) async fn release(
+        self: &Arc<Self>,
+        queue: &Arc<QueueState>,
+        id: &ClaimId,
+    ) -> Result<(), Error> {
+        self.open_or_error()?;
+        let Some(manifest) = self.manifests.get(queue).await? else { return Ok(()) };
+        if self.tag(queue, manifest.generation) != id.tag {
+            return Ok(());
+        }
+        match self.read_claim(queue, id).await {
+            Err(error) if error.kind() == ErrorKind::ClaimNotFound => return Ok(()),
+            Ok(_) | Err(_) => {}
+        }
+        let deadline = Instant::now() + self.pool.config().deadline;
+        let claim = id.claim;
+        let _: Spread<()> = self
+            .spread(queue, id.segment, deadline, |at, _| Op::Release { at, claim, refs: None })
+            .await?;
+        Ok(())
+    }
+
+    /// Notes that a segment may have ended, for the upkeep.
+    pub(crate) fn may_have_ended(&self, queue: &QueueState, no: SegmentNo) {
+        locked(&queue.maybe_ended).insert(no);
+        locked(&self.attention).insert(queue.register.clone());
+    }
+}
+
+fn no_claim(id: &ClaimId) -> Error {
+    Error::new(ErrorKind::ClaimNotFound, format!("claim {id} does not exist or has expired"))
+}
+
+fn first_placement(segment: &Segment) -> Option<Placement> {
+    segment.full().next().map(|replica| replica.placement)
+}
+
+/// The closed segments before `until`, cut into runs that one node can be asked about in one step.
+fn groups(manifest: &Manifest, pool: crate::id::PoolId, until: Option<SegmentNo>) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    let before = |segment: &&Segment| until.is_none_or(|until| segment.no < until);
+    let closed = manifest.segments.iter().filter(|s| !s.is_open() && !s.lost);
+    for segment in closed.take_while(before) {
+        let Some(first) = segment.full().next() else { continue };
+        let (cookie, version) = (first.cookie(pool), segment.version);
+        match groups.last_mut() {
+            Some(group)
+                if group.cookie == cookie
+                    && group.version == version
+                    && group.segments.len() < PICK_SEGMENTS =>
+            {
+                group.segments.push(segment.clone());
+            }
+            _ => groups.push(Group { cookie, version, segments: vec![segment.clone()] }),
+        }
+    }
+    groups
+}
+
+fn found(group: &Group, picked: Picked) -> Option<Found> {
+    let (placement, fencing) = picked.on?;
+    let segment = group.segments.iter().find(|s| first_placement(s) == Some(placement))?;
+    Some(Found {
+        segment: segment.clone(),
+        picker: ReplicaAt { cookie: group.cookie, placement },
+        fencing,
+        entries: picked.entries,
+    })
+}

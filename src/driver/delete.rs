@@ -1,0 +1,327 @@
+//! Deleting messages.
+//!
+//! A delete that one full replica took has happened, whatever the others said: it is finished on
+//! all of them by whoever meets it (Q8). That replica must still be full in a manifest read
+//! afterwards, or it speaks for nobody.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::holders::{Answers, Spread};
+use super::{Core, QueueState};
+use crate::error::{Error, ErrorKind};
+use crate::id::{MessageRef, Placement, SegmentNo};
+use crate::message::Message;
+use crate::node::{Coverage, Delete, DeleteStatus, Deleted, Guard, Op};
+use crate::protocol::frontier::covered;
+use crate::protocol::manifest::Segment;
+use crate::queue::{ClaimOptions, DeleteWhere};
+use crate::token::{ClaimId, MessageId};
+
+/// How long messages on their way out are kept from others.
+const POP_TTL: Duration = Duration::from_secs(30);
+
+/// What a delete came to, for one message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// This call ended it.
+    Deleted,
+    /// It was not there.
+    Absent,
+    /// A claim holds it that the call did not name.
+    Claimed,
+    /// No live claim holds it, but the call named one.
+    NotClaimed,
+}
+
+impl Core {
+    /// Deletes messages under a condition; one ending for each.
+    pub(crate) async fn delete_refs(
+        self: &Arc<Self>,
+        queue: &Arc<QueueState>,
+        ids: &[MessageId],
+        guard: Guard,
+    ) -> Result<Vec<Ending>, Error> {
+        self.open_or_error()?;
+        let mut endings = vec![Ending::Absent; ids.len()];
+        let Some(manifest) = self.manifests.get(queue).await? else { return Ok(endings) };
+        let tag = self.tag(queue, manifest.generation);
+        let mut by_segment: BTreeMap<SegmentNo, Vec<(usize, MessageRef)>> = BTreeMap::new();
+        for (place, id) in ids.iter().enumerate().filter(|(_, id)| id.tag == tag) {
+            by_segment.entry(id.segment).or_default().push((place, id.at));
+        }
+        let deadline = Instant::now() + self.pool.config().deadline;
+        for (no, wanted) in by_segment {
+            let refs: Vec<MessageRef> = wanted.iter().map(|(_, at)| *at).collect();
+            let ended = self.delete_in(queue, no, &refs, guard, deadline).await?;
+            for ((place, _), ending) in wanted.iter().zip(ended) {
+                if let Some(slot) = endings.get_mut(*place) {
+                    *slot = ending;
+                }
+            }
+        }
+        Ok(endings)
+    }
+
+    async fn delete_in(
+        self: &Arc<Self>,
+        queue: &Arc<QueueState>,
+        no: SegmentNo,
+        refs: &[MessageRef],
+        guard: Guard,
+        deadline: Instant,
+    ) -> Result<Vec<Ending>, Error> {
+        loop {
+            let spread: Spread<Deleted> = self
+                .spread(queue, no, deadline, |at, version| {
+                    Op::Delete(Delete { at, version, refs: refs.to_vec(), guard })
+                })
+                .await?;
+            match spread {
+                Spread::Absent => return Ok(vec![Ending::Absent; refs.len()]),
+                Spread::Open => {
+                    if !self.may_be_in_open(queue, no, refs).await? {
+                        return Ok(vec![Ending::Absent; refs.len()]);
+                    }
+                    self.move_on(queue, no, "a message in it is deleted").await?;
+                }
+                Spread::Answered(answers) => {
+                    return self.conclude(queue, no, refs, answers, deadline).await;
+                }
+            }
+        }
+    }
+
+    /// Whether a replica of the open segment has one of the messages: an id that was made up must
+    /// not close segments.
+    async fn may_be_in_open(
+        self: &Arc<Self>,
+        queue: &Arc<QueueState>,
+        no: SegmentNo,
+        refs: &[MessageRef],
+    ) -> Result<bool, Error> {
+        let Some(manifest) = self.manifests.get(queue).await? else { return Ok(false) };
+        let Some(segment) = manifest.segment(no) else { return Ok(false) };
+        for replica in segment.full() {
+            let at = replica.at(self.pool.id());
+            let coverage: Result<Coverage, _> =
+                super::ask::ask(&self.pool, at.cookie.node, Op::Probe { at }).await;
+            if let Ok(coverage) = coverage {
+                let frontier = coverage.frontier();
+                return Ok(refs.iter().any(|at| at.block <= covered(&frontier, at.producer)));
+            }
+        }
+        Ok(true)
+    }
+
+    async fn conclude(
+        self: &Arc<Self>,
+        queue: &Arc<QueueState>,
+        no: SegmentNo,
+        refs: &[MessageRef],
+        answers: Answers<Deleted>,
+        deadline: Instant,
+    ) -> Result<Vec<Ending>, Error> {
+        let told: Vec<(Placement, Deleted)> = answers
+            .each
+            .into_iter()
+            .filter_map(|(at, answer)| answer.ok().map(|deleted| (at.placement, deleted)))
+            .collect();
+        if told.iter().any(|(_, deleted)| deleted.live == 0) {
+            self.may_have_ended(queue, no);
+        }
+        let mut endings = Vec::with_capacity(refs.len());
+        let mut half_done = Vec::new();
+        for (place, at) in refs.iter().enumerate() {
+            let (ending, ended_on) = combine(&told, place);
+            if let Some(ended_on) = ended_on {
+                half_done.push((*at, ended_on));
+            }
+            endings.push(ending);
+        }
+        if !half_done.is_empty() {
+            self.finish(queue, no, &half_done, deadline).await?;
+        }
+        Ok(endings)
+    }
+
+    /// Finishes deletes that some full replicas took and others refused.
+    pub(crate) async fn finish(
+        self: &Arc<Self>,
+        queue: &Arc<QueueState>,
+        no: SegmentNo,
+        half_done: &[(MessageRef, Placement)],
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        let Some(manifest) = self.manifests.read(queue).await? else { return Ok(()) };
+        let Some(segment) = manifest.segment(no) else { return Ok(()) };
+        let refs: Vec<MessageRef> = half_done
+            .iter()
+            .filter(|(at, ended_on)| in_log(segment, at) && is_full(segment, *ended_on))
+            .map(|(at, _)| *at)
+            .collect();
+        if refs.is_empty() {
+            return Ok(());
+        }
+        let _: Spread<Deleted> = self
+            .spread(queue, no, deadline, |at, version| {
+                Op::Delete(Delete { at, version, refs: refs.clone(), guard: Guard::Always })
+            })
+            .await?;
+        Ok(())
+    }
+
+    /// Deletes one message as a caller asks for it.
+    pub(crate) async fn delete_one(
+        self: &Arc<Self>,
+        queue: &Arc<QueueState>,
+        id: &MessageId,
+        claim: Option<&ClaimId>,
+    ) -> Result<bool, Error> {
+        let guard = match claim {
+            None => Guard::Unclaimed,
+            Some(claim) => {
+                self.read_claim(queue, claim).await?;
+                Guard::ClaimedBy(claim.claim, claim.fencing)
+            }
+        };
+        let endings = self.delete_refs(queue, std::slice::from_ref(id), guard).await?;
+        match endings.first() {
+            Some(Ending::Deleted) => Ok(true),
+            Some(Ending::Claimed) => Err(Error::new(
+                ErrorKind::MessageClaimed,
+                format!("message {id} is claimed, and not by the claim given"),
+            )),
+            Some(Ending::NotClaimed) => Err(Error::new(
+                ErrorKind::MessageNotClaimed,
+                format!("message {id} is not claimed"),
+            )),
+            Some(Ending::Absent) | None => Ok(false),
+        }
+    }
+}
+
+impl Core {
+    /// Deletes those of the messages that `which` allows; returns how many this call ended.
+    pub(crate) async fn delete_where(
+        self: &Arc<Self>,
+        queue: &Arc<QueueState>,
+        ids: &[MessageId],
+        which: &DeleteWhere,
+    ) -> Result<usize, Error> {
+        let count = |endings: Vec<Ending>| {
+            endings.iter().filter(|ending| **ending == Ending::Deleted).count()
+        };
+        match which {
+            DeleteWhere::Any => self.delete_refs(queue, ids, Guard::Always).await.map(count),
+            DeleteWhere::Unclaimed => {
+                self.delete_refs(queue, ids, Guard::Unclaimed).await.map(count)
+            }
+            DeleteWhere::ClaimedBy(claims) => {
+                let mut deleted = 0;
+                for claim in claims {
+                    let guard = Guard::ClaimedBy(claim.claim, claim.fencing);
+                    let its: Vec<MessageId> = ids
+                        .iter()
+                        .filter(|id| id.tag == claim.tag && id.segment == claim.segment)
+                        .copied()
+                        .collect();
+                    deleted += self.delete_refs(queue, &its, guard).await.map(count)?;
+                }
+                Ok(deleted)
+            }
+        }
+    }
+
+    /// Takes messages out of the queue: a claim and a delete under it.
+    pub(crate) async fn pop(
+        self: &Arc<Self>,
+        queue: &Arc<QueueState>,
+        limit: usize,
+    ) -> Result<Vec<Message>, Error> {
+        let mut popped = Vec::new();
+        while popped.len() < limit {
+            let options =
+                ClaimOptions { ttl: POP_TTL, grace: Duration::ZERO, limit: limit - popped.len() };
+            let claimed = match self.claim(queue, &options).await {
+                // What was taken already must reach the caller.
+                Err(_) if !popped.is_empty() => break,
+                claimed => claimed?,
+            };
+            let Some(claim) = claimed else { break };
+            let ids: Vec<MessageId> = claim.messages.iter().map(|message| message.id).collect();
+            let guard = Guard::ClaimedBy(claim.id.claim, claim.id.fencing);
+            let endings = match self.delete_refs(queue, &ids, guard).await {
+                Ok(endings) => endings,
+                Err(_) if !popped.is_empty() => break,
+                Err(error) => return Err(error.unknown()),
+            };
+            // Absent: an earlier attempt of the same delete took it.
+            let taken = |ending: &Ending| matches!(ending, Ending::Deleted | Ending::Absent);
+            let gone = claim.messages.into_iter().zip(endings);
+            popped.extend(gone.filter(|(_, ending)| taken(ending)).map(|(message, _)| message));
+        }
+        Ok(popped)
+    }
+}
+
+fn in_log(segment: &Segment, at: &MessageRef) -> bool {
+    segment.end.as_ref().is_some_and(|end| at.block <= covered(end, at.producer))
+}
+
+fn is_full(segment: &Segment, placement: Placement) -> bool {
+    segment.full().any(|replica| replica.placement == placement)
+}
+
+/// What the full replicas' answers come to for one message; and, if it ended on some and not on
+/// others, a replica on which it did.
+fn combine(told: &[(Placement, Deleted)], place: usize) -> (Ending, Option<Placement>) {
+    let statuses =
+        || told.iter().filter_map(|(at, deleted)| deleted.each.get(place).map(|s| (*at, *s)));
+    let ended = statuses()
+        .find(|(_, s)| *s == DeleteStatus::Ended)
+        .or_else(|| statuses().find(|(_, s)| *s == DeleteStatus::Absent));
+    let refused =
+        statuses().find(|(_, s)| matches!(s, DeleteStatus::Claimed | DeleteStatus::NotClaimed));
+    let any_deleted = statuses().any(|(_, s)| s == DeleteStatus::Ended);
+    match (ended, refused) {
+        (Some((at, _)), Some(_)) if any_deleted => (Ending::Deleted, Some(at)),
+        (Some((at, _)), Some(_)) => (Ending::Absent, Some(at)),
+        (Some(_), None) if any_deleted => (Ending::Deleted, None),
+        (_, Some((_, DeleteStatus::NotClaimed))) => (Ending::NotClaimed, None),
+        (None, Some(_)) => (Ending::Claimed, None),
+        (Some(_) | None, None) => (Ending::Absent, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(of: &[DeleteStatus]) -> Vec<(Placement, Deleted)> {
+        of.iter()
+            .zip(1..)
+            .map(|(status, at)| (Placement(at), Deleted { each: vec![*status], live: 1 }))
+            .collect()
+    }
+
+    #[test]
+    fn a_delete_that_one_replica_took_has_happened() {
+        use DeleteStatus::{Absent, Claimed, Ended, NotClaimed};
+        let cases = [
+            (vec![Ended, Ended], Ending::Deleted, None),
+            (vec![Ended, Absent], Ending::Deleted, None),
+            (vec![Absent, Absent], Ending::Absent, None),
+            (vec![Claimed, Claimed], Ending::Claimed, None),
+            (vec![NotClaimed, NotClaimed], Ending::NotClaimed, None),
+            (vec![Claimed, Ended], Ending::Deleted, Some(Placement(2))),
+            (vec![Absent, Claimed], Ending::Absent, Some(Placement(1))),
+        ];
+        for (statuses, ending, finish) in cases {
+            assert_eq!(combine(&told(&statuses), 0), (ending, finish), "{statuses:?}");
+        }
+    }
+}

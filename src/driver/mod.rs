@@ -1,0 +1,186 @@
+//! Effects: does what `protocol` decides, and feeds back what nodes answer.
+//!
+//! [`Core`] is what all queues of a store share; [`QueueState`] is what this process knows of one
+//! queue. One file an activity: posting, reading, claiming, deleting, moving on, repairing, and
+//! the upkeep that nobody asks for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::task::JoinSet;
+
+use crate::error::{Error, ErrorKind};
+use crate::id::{ReplicaAt, SegmentNo};
+use crate::name::{Project, QueueName, register_of};
+use crate::node::Op;
+use crate::pool::Pool;
+use crate::token::QueueTag;
+
+pub(crate) mod ask;
+pub(crate) mod bootstrap;
+pub(crate) mod changes;
+pub(crate) mod claim;
+pub(crate) mod delete;
+pub(crate) mod holders;
+pub(crate) mod keepers;
+pub(crate) mod life;
+pub(crate) mod manifests;
+pub(crate) mod membership;
+pub(crate) mod moving;
+pub(crate) mod nodes;
+pub(crate) mod opening;
+pub(crate) mod post;
+pub(crate) mod read;
+pub(crate) mod registers;
+pub(crate) mod repair;
+pub(crate) mod salvage;
+pub(crate) mod sending;
+pub(crate) mod stats;
+pub(crate) mod survey;
+pub(crate) mod upkeep;
+
+use manifests::Manifests;
+
+/// What all queues of a store share.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) manifests: Manifests,
+    queues: Mutex<BTreeMap<String, Arc<QueueState>>>,
+    /// Queues one of whose segments may have ended.
+    pub(crate) attention: Mutex<BTreeSet<String>>,
+    tasks: Mutex<Option<JoinSet<()>>>,
+}
+
+/// What this process knows of one queue, besides its manifest.
+#[derive(Debug)]
+pub(crate) struct QueueState {
+    /// The name of its register.
+    pub(crate) register: String,
+    /// Its name, as errors tell it.
+    pub(crate) name: String,
+    /// The project and the queue, for the keepers' index.
+    pub(crate) index: (String, String),
+    /// Held while this process moves the queue on.
+    pub(crate) moving: tokio::sync::Mutex<()>,
+    /// Held while this process repairs a segment of the queue.
+    pub(crate) repairing: tokio::sync::Mutex<()>,
+    /// The sender of this process's posts.
+    pub(crate) post: Mutex<post::Outbox>,
+    /// Segments whose messages may all have ended.
+    pub(crate) maybe_ended: Mutex<BTreeSet<SegmentNo>>,
+    /// Lost segments of which a reader has been told.
+    pub(crate) told_lost: Mutex<BTreeSet<(crate::id::Generation, SegmentNo)>>,
+}
+
+/// Locks a mutex whose holders never leave it half changed.
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Core {
+    /// The core of a store on an open pool, with its background work running.
+    pub(crate) fn start(pool: Arc<Pool>) -> Arc<Self> {
+        let core = Arc::new(Self {
+            manifests: Manifests::new(Arc::clone(&pool)),
+            pool,
+            queues: Mutex::default(),
+            attention: Mutex::default(),
+            tasks: Mutex::new(Some(JoinSet::new())),
+        });
+        core.spawn(upkeep::run(Arc::downgrade(&core)));
+        core
+    }
+
+    /// What this process knows of a queue.
+    pub(crate) fn queue(&self, project: &Project, name: &QueueName) -> Arc<QueueState> {
+        self.queue_of(register_of(project, name), project.as_str(), name.as_str())
+    }
+
+    /// The same, by the register's name.
+    pub(crate) fn queue_named(&self, register: &str) -> Option<Arc<QueueState>> {
+        let (len, rest) = register.strip_prefix("q:")?.split_once(':')?;
+        let len: usize = len.parse().ok()?;
+        let (project, name) = rest.split_at_checked(len)?;
+        let name = name.strip_prefix(':')?;
+        Some(self.queue_of(register.to_owned(), project, name))
+    }
+
+    fn queue_of(&self, register: String, project: &str, name: &str) -> Arc<QueueState> {
+        let mut queues = locked(&self.queues);
+        if let Some(known) = queues.get(&register) {
+            return Arc::clone(known);
+        }
+        let state = Arc::new(QueueState {
+            register: register.clone(),
+            name: name.to_owned(),
+            index: (project.to_owned(), name.to_owned()),
+            moving: tokio::sync::Mutex::default(),
+            repairing: tokio::sync::Mutex::default(),
+            post: Mutex::default(),
+            maybe_ended: Mutex::default(),
+            told_lost: Mutex::default(),
+        });
+        queues.insert(register, Arc::clone(&state));
+        state
+    }
+
+    /// All queues that this process has met.
+    pub(crate) fn known(&self) -> Vec<Arc<QueueState>> {
+        locked(&self.queues).values().cloned().collect()
+    }
+
+    /// Runs work that ends with the store.
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        if let Some(tasks) = locked(&self.tasks).as_mut() {
+            while tasks.try_join_next().is_some() {}
+            tasks.spawn(work);
+        }
+    }
+
+    /// Whether the store has been closed.
+    pub(crate) fn is_closed(&self) -> bool {
+        locked(&self.tasks).is_none()
+    }
+
+    /// Ends all background work.
+    pub(crate) async fn close(&self) {
+        let tasks = locked(&self.tasks).take();
+        if let Some(mut tasks) = tasks {
+            tasks.shutdown().await;
+        }
+        self.pool.close();
+    }
+
+    /// The error of a call on a closed store.
+    pub(crate) fn open_or_error(&self) -> Result<(), Error> {
+        if self.is_closed() {
+            return Err(Error::new(ErrorKind::Closed, "the store has been closed"));
+        }
+        Ok(())
+    }
+
+    /// The tag of one life of a queue.
+    pub(crate) fn tag(&self, queue: &QueueState, life: crate::id::Generation) -> QueueTag {
+        QueueTag::of(self.pool.id(), &queue.register, life)
+    }
+
+    /// Removes replicas that no manifest names any more; what cannot be reached is left to the
+    /// nodes' lists of due replicas.
+    pub(crate) fn wipe(self: &Arc<Self>, replicas: Vec<ReplicaAt>) {
+        let pool = Arc::clone(&self.pool);
+        self.spawn(async move {
+            for at in replicas {
+                // Bounded: 4,096 calls of 512 blocks each are far beyond any segment's size.
+                for _ in 0..4096 {
+                    let wiped: Result<crate::node::Wiped, _> =
+                        ask::ask(&pool, at.cookie.node, Op::Wipe { at }).await;
+                    match wiped {
+                        Ok(wiped) if !wiped.done => {}
+                        Ok(_) | Err(_) => break,
+                    }
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,511 @@
+//! The sender of one queue's posts: gathers them into blocks, keeps several in flight, and moves
+//! on when a replica fails.
+//!
+//! It runs while there is something to send or to find out, and owns the sends: a caller that
+//! goes away changes nothing. Messages keep their order: what a decided end left out goes to the
+//! next segment before anything newer (Q4), and each message is in the log at most once (Q3).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::time::Instant;
+
+use super::ask::{Failure, ask};
+use super::post::{Part, Place, Ticket};
+use super::{Core, QueueState, locked};
+use crate::block::{Block, MAX_MESSAGES};
+use crate::error::{Error, ErrorKind};
+use crate::id::{Generation, MessageRef, ReplicaAt, SegmentNo};
+use crate::node::{Append, Appended, Op, Refusal};
+use crate::protocol::flight::Flight;
+use crate::protocol::manifest::{Fate, Manifest};
+
+/// Where a producer stands: the open segment it posts to.
+#[derive(Debug, Clone)]
+pub(crate) struct Here {
+    generation: Generation,
+    no: SegmentNo,
+    replicas: Vec<ReplicaAt>,
+    /// The last acked block.
+    acked: u32,
+    /// The last acked block that the replicas have been told of.
+    noted: u32,
+}
+
+/// An encoded block and those who wait for it.
+#[derive(Debug)]
+struct Load {
+    bytes: Bytes,
+    tickets: Vec<Ticket>,
+}
+
+/// A block that is in the log, but not on enough full replicas yet.
+#[derive(Debug)]
+struct Thin {
+    generation: Generation,
+    no: SegmentNo,
+    block: u32,
+    load: Load,
+}
+
+#[derive(Debug)]
+enum Event {
+    Appended { no: SegmentNo, block: u32, replica: usize, answer: Result<Appended, Failure> },
+    Noted,
+}
+
+/// What a failed attempt to go on means for those who wait.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(3);
+
+pub(crate) struct Sender {
+    core: Arc<Core>,
+    queue: Arc<QueueState>,
+    here: Option<Here>,
+    flight: Flight<Load>,
+    /// The segment must be closed: it is full.
+    closing: bool,
+    /// What a decided end left out, in order.
+    again: VecDeque<Load>,
+    thin: Vec<Thin>,
+    thin_at: Instant,
+    note_at: Instant,
+    trouble: Option<String>,
+    /// Attempts to go on that failed since the last one that did not.
+    failures: u32,
+    events: FuturesUnordered<BoxFuture<'static, Event>>,
+}
+
+/// Lets the next post start another sender if this one dies.
+struct Watch(Arc<QueueState>, bool);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if !self.1 {
+            locked(&self.0.post).died();
+        }
+    }
+}
+
+impl Sender {
+    pub(crate) fn new(core: Arc<Core>, queue: Arc<QueueState>, here: Option<Here>) -> Self {
+        let flight =
+            here.as_ref().map_or(Flight::after(0, 0), |h| Flight::after(h.acked, h.replicas.len()));
+        let now = Instant::now();
+        Self {
+            core,
+            queue,
+            here,
+            flight,
+            closing: false,
+            again: VecDeque::new(),
+            thin: Vec::new(),
+            thin_at: now,
+            note_at: now,
+            trouble: None,
+            failures: 0,
+            events: FuturesUnordered::new(),
+        }
+    }
+
+    pub(crate) async fn run(mut self) {
+        let mut watch = Watch(Arc::clone(&self.queue), false);
+        let bell = Arc::clone(&locked(&self.queue.post).bell);
+        let mut health = self.core.pool.watch();
+        loop {
+            self.go_on().await;
+            if self.is_done() && locked(&self.queue.post).end(&mut self.here) {
+                watch.1 = true;
+                return;
+            }
+            let note_due = self.note_due();
+            tokio::select! {
+                biased;
+                Some(event) = self.events.next(), if !self.events.is_empty() => {
+                    self.handle(event).await;
+                }
+                () = bell.notified() => {}
+                changed = health.changed(), if !self.flight.is_empty() => {
+                    if changed.is_ok() {
+                        self.look_at_health();
+                    }
+                }
+                () = tokio::time::sleep_until(self.note_at), if note_due => {
+                    self.note().await;
+                }
+                () = tokio::time::sleep_until(self.thin_at), if !self.thin.is_empty() => {
+                    self.look_at_thin().await;
+                }
+            }
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.flight.is_empty()
+            && self.again.is_empty()
+            && self.thin.is_empty()
+            && self.events.is_empty()
+            && self.trouble.is_none()
+            && !self.closing
+            && !self.note_due()
+    }
+
+    fn note_due(&self) -> bool {
+        self.flight.is_empty() && self.here.as_ref().is_some_and(|here| here.noted < here.acked)
+    }
+
+    /// Does all that can be done without waiting for an answer.
+    async fn go_on(&mut self) {
+        loop {
+            if self.closing && self.flight.is_empty() && self.trouble.is_none() {
+                self.trouble = Some("it is full".into());
+            }
+            if let Some(why) = self.trouble.take() {
+                self.move_on(&why).await;
+                continue;
+            }
+            if !self.may_send() {
+                return;
+            }
+            let plenty = {
+                let config = self.core.pool.config();
+                let half = (config.block_messages / 2, config.block_bytes / 2);
+                locked(&self.queue.post).is_plenty(half.0, half.1)
+            };
+            if self.again.is_empty() && !plenty {
+                // Others that are about to post go into the same block.
+                tokio::task::yield_now().await;
+            }
+            if self.here.is_none() && !self.arrive().await {
+                continue;
+            }
+            if let Some(here) = &self.here
+                && let Some(at) = here.replicas.iter().find(|at| !self.core.pool.usable(at.cookie))
+            {
+                self.trouble = Some(format!("node {} is not usable", at.cookie.node));
+                continue;
+            }
+            let Some(load) = self.next_load() else { return };
+            self.send(load).await;
+        }
+    }
+
+    /// Small blocks wait while two are in flight, so that they grow; large ones fill the window.
+    fn may_send(&self) -> bool {
+        if self.closing {
+            return false;
+        }
+        let config = self.core.pool.config();
+        let in_flight = self.flight.len();
+        if !self.again.is_empty() {
+            return in_flight < config.blocks_in_flight;
+        }
+        let outbox = locked(&self.queue.post);
+        !outbox.is_empty()
+            && (in_flight < 2.min(config.blocks_in_flight)
+                || (in_flight < config.blocks_in_flight
+                    && outbox.is_plenty(config.block_messages, config.block_bytes)))
+    }
+
+    fn next_load(&mut self) -> Option<Load> {
+        while let Some(load) = self.again.pop_front() {
+            if load.tickets.iter().any(Ticket::is_awaited) {
+                return Some(load);
+            }
+        }
+        let config = self.core.pool.config();
+        let limit = config.block_messages.min(MAX_MESSAGES - 1).max(1);
+        let parts = locked(&self.queue.post).gather(limit, config.block_bytes);
+        if parts.is_empty() {
+            return None;
+        }
+        let mut tickets = Vec::with_capacity(parts.len());
+        let mut records = Vec::new();
+        for Part { records: some, ticket, .. } in parts {
+            records.extend(some);
+            tickets.push(ticket);
+        }
+        Some(Load { bytes: Block::of(records).encode(), tickets })
+    }
+
+    /// Finds the open segment. `false`: there is none now; those who waited too long were told.
+    async fn arrive(&mut self) -> bool {
+        match self.core.with_open_segment(&self.queue).await {
+            Ok(manifest) => match manifest.open_segment() {
+                Some(open) => {
+                    let pool = self.core.pool.id();
+                    let replicas: Vec<ReplicaAt> =
+                        open.replicas.iter().map(|replica| replica.at(pool)).collect();
+                    self.flight = Flight::after(0, replicas.len());
+                    self.here = Some(Here {
+                        generation: manifest.generation,
+                        no: open.no,
+                        replicas,
+                        acked: 0,
+                        noted: 0,
+                    });
+                    self.closing = false;
+                    self.failures = 0;
+                    true
+                }
+                None => false,
+            },
+            Err(error) => {
+                self.pause(&error).await;
+                false
+            }
+        }
+    }
+
+    /// Tells those who waited too long, and waits a little before the next attempt.
+    async fn pause(&mut self, error: &Error) {
+        let patience = GIVE_UP_AFTER.min(self.core.pool.config().deadline);
+        let hopeless = error.kind() != ErrorKind::Unavailable;
+        let is_due = |ticket: &Ticket| hopeless || ticket.since.elapsed() >= patience;
+        locked(&self.queue.post).refuse(error, is_due);
+        for load in &mut self.again {
+            for ticket in load.tickets.iter_mut().filter(|ticket| is_due(ticket)) {
+                ticket.tell(Err(error.copy()));
+            }
+        }
+        self.again.retain(|load| load.tickets.iter().any(Ticket::is_awaited));
+        for load in self.flight.loads() {
+            for ticket in load.tickets.iter_mut().filter(|ticket| is_due(ticket)) {
+                ticket.tell(Err(error.copy().unknown()));
+            }
+        }
+        if !hopeless {
+            let jitter = self.core.pool.env().random_below(10);
+            let pause = (10u64 << self.failures.min(5)) + jitter;
+            self.failures += 1;
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+        }
+    }
+
+    async fn send(&mut self, load: Load) {
+        let Some(here) = &mut self.here else { return };
+        let (bytes, no, noted) = (load.bytes.clone(), here.no, here.acked);
+        here.noted = noted;
+        let block = self.flight.send(load);
+        for (replica, at) in here.replicas.clone().into_iter().enumerate() {
+            self.append(no, replica, at, block, noted, bytes.clone()).await;
+        }
+    }
+
+    async fn append(
+        &mut self,
+        no: SegmentNo,
+        replica: usize,
+        at: ReplicaAt,
+        block: u32,
+        noted: u32,
+        bytes: Bytes,
+    ) {
+        let pool = Arc::clone(&self.core.pool);
+        let producer = pool.me();
+        let op = Op::Append(Append { at, producer, block, noted, bytes });
+        self.begin(async move {
+            let answer = ask(&pool, at.cookie.node, op).await;
+            Event::Appended { no, block, replica, answer }
+        })
+        .await;
+    }
+
+    /// Puts a request on its way now, so that requests leave in the order of these calls.
+    async fn begin(&mut self, request: impl Future<Output = Event> + Send + 'static) {
+        let mut request: BoxFuture<'static, Event> = Box::pin(request);
+        match std::future::poll_fn(|cx| Poll::Ready(request.as_mut().poll(cx))).await {
+            Poll::Ready(event) => self.events.push(Box::pin(std::future::ready(event))),
+            Poll::Pending => self.events.push(request),
+        }
+    }
+
+    async fn handle(&mut self, event: Event) {
+        let Event::Appended { no, block, replica, answer } = event else { return };
+        let Some(here) = &mut self.here else { return };
+        if here.no != no {
+            return;
+        }
+        match answer {
+            Ok(appended) => {
+                if appended.bytes >= self.core.pool.config().segment_bytes {
+                    self.closing = true;
+                }
+                for (block, mut load) in self.flight.taken(block, replica) {
+                    here.acked = block;
+                    tell(&mut load, here.generation, no, self.core.pool.me(), block);
+                }
+                self.note_at = Instant::now() + self.core.pool.config().note_after;
+            }
+            Err(Failure::Refused(Refusal::Gap { frontier })) => {
+                let at = here.replicas.get(replica).copied();
+                let noted = here.acked;
+                let again: Option<Vec<(u32, Bytes)>> =
+                    self.flight.gap(block, replica, frontier).map(|blocks| {
+                        blocks
+                            .into_iter()
+                            .map(|(block, load)| (block, load.bytes.clone()))
+                            .collect()
+                    });
+                match (again, at) {
+                    (Some(again), Some(at)) => {
+                        for (block, bytes) in again {
+                            self.append(no, replica, at, block, noted, bytes).await;
+                        }
+                    }
+                    _ => self.trouble = Some("a replica lacks blocks that it had taken".into()),
+                }
+            }
+            Err(failure) => {
+                if let Failure::Refused(_) = &failure {
+                    self.core.manifests.forget(&self.queue);
+                }
+                self.trouble = Some(failure.to_string());
+            }
+        }
+    }
+
+    fn look_at_health(&mut self) {
+        let Some(here) = &self.here else { return };
+        if let Some(at) = here.replicas.iter().find(|at| !self.core.pool.usable(at.cookie)) {
+            self.trouble = Some(format!("node {} is suspected", at.cookie.node));
+        }
+    }
+
+    /// Closes the segment and looks at the decided end; tries until that is done, or until
+    /// nobody waits any more.
+    async fn move_on(&mut self, why: &str) {
+        let Some(here) = self.here.clone() else { return };
+        match self.core.move_on(&self.queue, here.no, why).await {
+            Ok(manifest) => self.leave(&here, &manifest),
+            Err(error) if error.kind() == ErrorKind::QueueNotFound => {
+                self.here = None;
+                self.closing = false;
+                self.events.clear();
+                let flight = std::mem::replace(&mut self.flight, Flight::after(0, 0));
+                for (_, mut load) in flight.land() {
+                    fail(&mut load, &error.copy().unknown());
+                }
+                self.pause(&error).await;
+            }
+            Err(error) => {
+                self.pause(&error).await;
+                // Until its end is decided the segment cannot be left, whoever waits.
+                self.trouble = Some(why.to_owned());
+            }
+        }
+    }
+
+    fn leave(&mut self, here: &Here, manifest: &Arc<Manifest>) {
+        self.here = None;
+        self.closing = false;
+        self.failures = 0;
+        self.events.clear();
+        let copies_min = self.core.pool.config().copies_min;
+        let me = self.core.pool.me();
+        let flight = std::mem::replace(&mut self.flight, Flight::after(0, 0));
+        let mut void = VecDeque::new();
+        for (block, mut load) in flight.land() {
+            let fate = match manifest.generation == here.generation {
+                true => manifest.fate(here.no, me, block, copies_min),
+                false => Fate::Forgotten,
+            };
+            match fate {
+                Fate::Counts => tell(&mut load, here.generation, here.no, me, block),
+                Fate::Void | Fate::Undecided => void.push_back(load),
+                Fate::Thin => {
+                    self.thin_at = Instant::now();
+                    self.thin.push(Thin { generation: here.generation, no: here.no, block, load });
+                }
+                Fate::Forgotten => fail(&mut load, &self.forgotten()),
+            }
+        }
+        // What was in flight had been taken from the front of what was left out before.
+        void.append(&mut self.again);
+        self.again = void;
+    }
+
+    fn forgotten(&self) -> Error {
+        Error::unavailable(format!(
+            "queue {}: what became of the post cannot be found out any more",
+            self.queue.name
+        ))
+        .unknown()
+    }
+
+    /// Looks whether blocks that were on too few replicas are safe now.
+    async fn look_at_thin(&mut self) {
+        self.thin_at = Instant::now() + Duration::from_millis(10);
+        let Ok(manifest) = self.core.manifests.read(&self.queue).await else { return };
+        let copies_min = self.core.pool.config().copies_min;
+        let me = self.core.pool.me();
+        for mut thin in std::mem::take(&mut self.thin) {
+            let fate = match &manifest {
+                Some(manifest) if manifest.generation == thin.generation => {
+                    manifest.fate(thin.no, me, thin.block, copies_min)
+                }
+                _ => Fate::Forgotten,
+            };
+            match fate {
+                Fate::Counts => tell(&mut thin.load, thin.generation, thin.no, me, thin.block),
+                Fate::Thin | Fate::Undecided => {
+                    self.core.repair_soon(&self.queue, thin.no);
+                    if thin.load.tickets.iter().any(Ticket::is_awaited) {
+                        self.thin.push(thin);
+                    }
+                }
+                Fate::Void => fail(
+                    &mut thin.load,
+                    &Error::unavailable(format!(
+                        "queue {}: the post was lost with the node that had it",
+                        self.queue.name
+                    )),
+                ),
+                Fate::Forgotten => fail(&mut thin.load, &self.forgotten()),
+            }
+        }
+    }
+
+    /// Tells the replicas, without a block, what was acked.
+    async fn note(&mut self) {
+        let Some(here) = &mut self.here else { return };
+        here.noted = here.acked;
+        let (noted, replicas) = (here.acked, here.replicas.clone());
+        for at in replicas {
+            let pool = Arc::clone(&self.core.pool);
+            let op = Op::Note { at, producer: pool.me(), noted };
+            self.begin(async move {
+                // A note that gets lost costs readers a question, nothing more.
+                ask::<()>(&pool, at.cookie.node, op).await.ok();
+                Event::Noted
+            })
+            .await;
+        }
+    }
+}
+
+/// Tells those who wait for a block where their messages are.
+fn tell(
+    load: &mut Load,
+    generation: Generation,
+    segment: SegmentNo,
+    producer: crate::id::ProducerId,
+    block: u32,
+) {
+    let mut index = 0;
+    for ticket in &mut load.tickets {
+        let first = MessageRef { producer, block, index: u8::try_from(index).unwrap_or(u8::MAX) };
+        ticket.tell(Ok(Place { generation, segment, first }));
+        index += ticket.count;
+    }
+}
+
+fn fail(load: &mut Load, error: &Error) {
+    for ticket in &mut load.tickets {
+        ticket.tell(Err(error.copy()));
+    }
+}

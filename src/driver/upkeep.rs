@@ -1,0 +1,264 @@
+//! What nobody asks for: segments whose messages have ended leave, copies are restored, open
+//! segments on nodes that died are closed, forgotten replicas are wiped.
+//!
+//! Every process does this for the queues that it has met, and once for all queues when a node
+//! came back empty. All of it may be done by several at once: each step is a compare-and-set or
+//! idempotent.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::ask::ask;
+use super::{Core, QueueState, locked};
+use crate::error::Error;
+use crate::id::{NodeId, Placement, ReplicaAt, SegmentNo};
+use crate::node::{DueReplicas, Op, Refusal, SegmentOf, Stats};
+use crate::pool::Health;
+use crate::protocol::manifest::{Manifest, Segment, Standing};
+
+/// How often ended segments are looked for.
+const TICK: Duration = Duration::from_millis(100);
+/// How often everything is looked at without a reason.
+const ROUND: Duration = Duration::from_secs(1);
+/// How long a missing copy is waited for while enough others are there: a hiccup must not copy
+/// the pool.
+const COPY_AFTER: Duration = Duration::from_millis(400);
+/// How long a node may be down before its replicas of open segments are given up.
+const DOWN_MS: u64 = 1_000;
+/// Replicas looked at in one round and node.
+const DUE_AT_ONCE: u32 = 64;
+/// When a due replica that has not ended is looked at again.
+const LOOK_AGAIN_MS: u64 = 30_000;
+
+/// Runs until the store ends.
+pub(crate) async fn run(core: Weak<Core>) {
+    let Some(mut changes) = core.upgrade().map(|core| core.pool.watch()) else { return };
+    let mut last_round = Instant::now();
+    let mut short_since: BTreeMap<String, Instant> = BTreeMap::new();
+    let mut surveyed = None;
+    loop {
+        let changed = tokio::select! {
+            biased;
+            changed = changes.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                true
+            }
+            () = tokio::time::sleep(TICK) => false,
+        };
+        let Some(core) = core.upgrade() else { return };
+        core.look_for_ended().await;
+        let version = core.pool.view().version;
+        if surveyed != Some(version) {
+            surveyed = Some(version);
+            let weak = Arc::downgrade(&core);
+            core.spawn(super::survey::run(weak));
+        }
+        if changed || last_round.elapsed() >= ROUND {
+            for queue in core.known() {
+                core.look_after(&queue, &mut short_since);
+            }
+        }
+        if last_round.elapsed() >= ROUND {
+            last_round = Instant::now();
+            core.look_at_due().await;
+        }
+    }
+}
+
+impl Core {
+    /// Starts what a queue needs, as far as this process knows its manifest.
+    fn look_after(
+        self: &Arc<Self>,
+        queue: &Arc<QueueState>,
+        short_since: &mut BTreeMap<String, Instant>,
+    ) {
+        let Some(manifest) = self.manifests.old(queue).filter(|m| m.alive) else { return };
+        if let Some(open) = manifest.open_segment()
+            && self.should_close(open)
+        {
+            let (core, queue, no) = (Arc::downgrade(self), Arc::clone(queue), open.no);
+            self.spawn(async move {
+                let Some(core) = core.upgrade() else { return };
+                if let Err(error) = core.move_on(&queue, no, "a replica is missing").await {
+                    tracing::debug!(queue = queue.name, %error, "could not move on");
+                }
+            });
+        }
+        let config = self.pool.config();
+        let fewest = manifest
+            .segments
+            .iter()
+            .filter(|segment| !segment.is_open() && !segment.lost)
+            .map(|segment| self.standing_copies(segment))
+            .min();
+        let copies = match fewest {
+            Some(fewest) if fewest < config.copies_min => config.copies_min,
+            Some(fewest) if fewest < config.copies && self.could_copy(&manifest) => {
+                let since = short_since.entry(queue.register.clone()).or_insert_with(Instant::now);
+                if since.elapsed() < COPY_AFTER {
+                    return;
+                }
+                config.copies
+            }
+            _ => {
+                short_since.remove(&queue.register);
+                return;
+            }
+        };
+        let (core, queue) = (Arc::downgrade(self), Arc::clone(queue));
+        self.spawn(async move {
+            if let Some(core) = core.upgrade() {
+                core.restore(&queue, copies).await;
+            }
+        });
+    }
+
+    /// Full replicas that are not known to be lost.
+    fn standing_copies(&self, segment: &Segment) -> usize {
+        let pool = self.pool.id();
+        segment.full().filter(|replica| !self.pool.is_lost(replica.cookie(pool))).count()
+    }
+
+    /// Whether there are more nodes to copy to than some short segment is on.
+    fn could_copy(&self, manifest: &Manifest) -> bool {
+        let nodes = self.candidates();
+        let short = manifest.segments.iter().filter(|segment| {
+            !segment.is_open()
+                && !segment.lost
+                && self.standing_copies(segment) < self.pool.config().copies
+        });
+        short.into_iter().any(|segment| {
+            nodes
+                .iter()
+                .any(|candidate| segment.full().all(|replica| replica.node() != candidate.node))
+        })
+    }
+
+    /// Whether an open segment should be closed although nobody posts to it: a replica is gone,
+    /// or it has fewer than it could.
+    fn should_close(&self, open: &Segment) -> bool {
+        let pool = self.pool.id();
+        let gone = |node: NodeId| matches!(self.pool.health(node), Health::Down { for_ms } if for_ms >= DOWN_MS);
+        let replicas = open.replicas.len();
+        open.full().any(|r| self.pool.is_lost(r.cookie(pool)) || gone(r.node()))
+            || (replicas < self.pool.config().copies && self.candidates().len() > replicas)
+    }
+
+    /// Takes segments out of manifests whose messages have all ended.
+    async fn look_for_ended(self: &Arc<Self>) {
+        let registers = std::mem::take(&mut *locked(&self.attention));
+        for register in registers {
+            let Some(queue) = self.queue_named(&register) else { continue };
+            let which: Vec<SegmentNo> =
+                std::mem::take(&mut *locked(&queue.maybe_ended)).into_iter().collect();
+            if let Err(error) = self.remove_ended(&queue, &which).await {
+                tracing::debug!(queue = queue.name, %error, "could not remove ended segments");
+                for no in which {
+                    self.may_have_ended(&queue, no);
+                }
+            }
+        }
+    }
+
+    /// Takes those of the segments out whose messages have all ended, as every full replica says.
+    async fn remove_ended(
+        self: &Arc<Self>,
+        queue: &Arc<QueueState>,
+        which: &[SegmentNo],
+    ) -> Result<(), Error> {
+        let Some(manifest) = self.manifests.get(queue).await? else { return Ok(()) };
+        let mut ended: Vec<&Segment> = Vec::new();
+        for no in which {
+            let Some(segment) = manifest.segment(*no).filter(|s| !s.is_open()) else { continue };
+            if !segment.lost && self.has_ended(segment).await {
+                ended.push(segment);
+            }
+        }
+        if ended.is_empty() {
+            return Ok(());
+        }
+        let numbers: Vec<SegmentNo> = ended.iter().map(|segment| segment.no).collect();
+        let now_ms = self.pool.env().clock.now_ms();
+        let generation = manifest.generation;
+        let (_, removed) = self
+            .manifests
+            .change(queue, |m| m.generation == generation && m.remove(&numbers, now_ms))
+            .await?;
+        if removed {
+            let pool = self.pool.id();
+            let replicas = ended.iter().flat_map(|segment| &segment.replicas);
+            self.wipe(replicas.map(|replica| replica.at(pool)).collect());
+        }
+        Ok(())
+    }
+
+    async fn has_ended(&self, segment: &Segment) -> bool {
+        let full = self.addresses(segment, Standing::Full);
+        for at in &full {
+            let stats: Result<Stats, _> =
+                ask(&self.pool, at.cookie.node, Op::Stats { at: *at }).await;
+            match stats {
+                Ok(stats) if stats.active + stats.claimed + stats.delayed == 0 => {}
+                Err(super::ask::Failure::Refused(Refusal::EndUnknown)) => {
+                    self.tell_end(segment).await;
+                    return false;
+                }
+                Ok(_) | Err(_) => return false,
+            }
+        }
+        !full.is_empty()
+    }
+
+    /// Looks at the replicas that nodes say are due.
+    async fn look_at_due(self: &Arc<Self>) {
+        let nodes: Vec<NodeId> = self.pool.view().nodes.keys().copied().collect();
+        for node in nodes {
+            let Some(cookie) = self.pool.cookie(node).filter(|c| self.pool.usable(*c)) else {
+                continue;
+            };
+            let op = Op::Due { cookie, limit: DUE_AT_ONCE };
+            let Ok(due) = ask::<DueReplicas>(&self.pool, node, op).await else { continue };
+            for (placement, of) in due.replicas {
+                let at = ReplicaAt { cookie, placement };
+                if let Err(error) = self.look_at_replica(at, &of).await {
+                    tracing::debug!(%error, "could not look at a due replica");
+                }
+            }
+        }
+    }
+
+    async fn look_at_replica(self: &Arc<Self>, at: ReplicaAt, of: &SegmentOf) -> Result<(), Error> {
+        let named = match self.queue_named(&of.register) {
+            None => None,
+            Some(queue) => {
+                let manifest = self.manifests.read(&queue).await?;
+                let manifest = manifest.filter(|m| m.generation == of.generation);
+                let segment = manifest.and_then(|m| m.segment(of.segment).cloned());
+                segment.filter(|s| names(s, at.placement)).map(|segment| (queue, segment))
+            }
+        };
+        let Some((queue, segment)) = named else {
+            self.wipe(vec![at]);
+            return Ok(());
+        };
+        let after_ms = match segment.is_open() {
+            true => 24 * 3_600_000,
+            false => {
+                self.may_have_ended(&queue, segment.no);
+                LOOK_AGAIN_MS
+            }
+        };
+        // Not heard: it is due again at once, which does no harm.
+        ask::<()>(&self.pool, at.cookie.node, Op::Defer { at, after_ms }).await.ok();
+        Ok(())
+    }
+}
+
+fn names(segment: &Segment, placement: Placement) -> bool {
+    segment.replicas.iter().any(|replica| replica.placement == placement)
+}
