@@ -172,10 +172,8 @@ impl Manifests {
         mut change: impl FnMut(Option<Manifest>) -> Result<(Manifest, bool), Error> + Send,
     ) -> Result<(Arc<Manifest>, bool), Error> {
         let asked = Instant::now();
-        let done = self.pool.registers().update(
-            &queue.register,
-            Some(queue.index.clone()),
-            |present| {
+        let done =
+            self.pool.registers().update(&queue.register, Some(queue.index.clone()), |present| {
                 let present = present.map(|bytes| decode(queue, bytes)).transpose()?;
                 let (manifest, changed) = change(present)?;
                 if !changed {
@@ -185,8 +183,7 @@ impl Manifests {
                     .encode()
                     .map_err(|error| internal("manifest cannot be encoded").because(error))?;
                 Ok(Change::Write { value, listed: manifest.alive, out: (manifest, true) })
-            },
-        );
+            });
         let (manifest, changed) = match done.await {
             Ok(done) => done,
             Err(error) => {

@@ -57,7 +57,11 @@ impl Core {
             self.wipe_unused(next.ok());
             let failures: Vec<Failure> =
                 sealing.failures.into_iter().map(|(_, failure)| failure).collect();
-            return Err(unavailable(&queue.name, "no replica of the open segment answers", &failures));
+            return Err(unavailable(
+                &queue.name,
+                "no replica of the open segment answers",
+                &failures,
+            ));
         }
         if all_lost {
             tracing::error!(
@@ -96,7 +100,8 @@ impl Core {
             // replicas will find them if they are not.
             Err(error) => return Err(error),
         };
-        let used = |segment: &Segment| manifest.segment(segment.no).is_some_and(|now| *now == *segment);
+        let used =
+            |segment: &Segment| manifest.segment(segment.no).is_some_and(|now| *now == *segment);
         if !won || next.as_ref().is_some_and(|next| !used(next)) {
             self.wipe_unused(next);
         }

@@ -84,8 +84,7 @@ impl Core {
         let from = start(&candidates, last_first, xxh3_64(queue.register.as_bytes()));
         let nodes = order(&candidates, from, &[]);
         let of = SegmentOf { register: queue.register.clone(), generation, segment: no };
-        let (opened, failures) =
-            self.open_on(nodes, config.copies, Role::Appending, &of).await;
+        let (opened, failures) = self.open_on(nodes, config.copies, Role::Appending, &of).await;
         if opened.len() < config.copies_min {
             let what = format!(
                 "{} of {} nodes can take a new segment, {} are needed",

@@ -367,4 +367,3 @@ impl Core {
         super::ask::shape(&self.pool, at.cookie.node, reply)
     }
 }
-

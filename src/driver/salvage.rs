@@ -37,8 +37,7 @@ impl Core {
         if let Some((replica, _)) = dropped.next() {
             return self.take_back(queue, segment, replica, end, &reachable).await;
         }
-        let covering =
-            |r: &&Replica| matches!(r.standing, Standing::Full | Standing::Dropped);
+        let covering = |r: &&Replica| matches!(r.standing, Standing::Full | Standing::Dropped);
         let pool = self.pool.id();
         let mut ever = segment.replicas.iter().filter(covering);
         if !ever.all(|replica| self.pool.is_lost(replica.cookie(pool))) {
@@ -166,4 +165,3 @@ impl Core {
 fn blocks(frontier: &Frontier) -> u64 {
     frontier.values().map(|block| u64::from(*block)).sum()
 }
-

@@ -363,7 +363,10 @@ impl Sender {
                 let noted = here.acked;
                 let again: Option<Vec<(u32, Bytes)>> =
                     self.flight.gap(block, replica, frontier).map(|blocks| {
-                        blocks.into_iter().map(|(block, load)| (block, load.bytes.clone())).collect()
+                        blocks
+                            .into_iter()
+                            .map(|(block, load)| (block, load.bytes.clone()))
+                            .collect()
                     });
                 match (again, at) {
                     (Some(again), Some(at)) => {
@@ -437,12 +440,7 @@ impl Sender {
                 Fate::Void | Fate::Undecided => void.push_back(load),
                 Fate::Thin => {
                     self.thin_at = Instant::now();
-                    self.thin.push(Thin {
-                        generation: here.generation,
-                        no: here.no,
-                        block,
-                        load,
-                    });
+                    self.thin.push(Thin { generation: here.generation, no: here.no, block, load });
                 }
                 Fate::Forgotten => fail(&mut load, &self.forgotten()),
             }
@@ -522,8 +520,7 @@ fn tell(
 ) {
     let mut index = 0;
     for ticket in &mut load.tickets {
-        let first =
-            MessageRef { producer, block, index: u8::try_from(index).unwrap_or(u8::MAX) };
+        let first = MessageRef { producer, block, index: u8::try_from(index).unwrap_or(u8::MAX) };
         ticket.tell(Ok(Place { generation, segment, first }));
         index += ticket.count;
     }

@@ -99,8 +99,7 @@ impl Core {
         let copies = match fewest {
             Some(fewest) if fewest < config.copies_min => config.copies_min,
             Some(fewest) if fewest < config.copies && self.could_copy(&manifest) => {
-                let since =
-                    short_since.entry(queue.register.clone()).or_insert_with(Instant::now);
+                let since = short_since.entry(queue.register.clone()).or_insert_with(Instant::now);
                 if since.elapsed() < COPY_AFTER {
                     return;
                 }
@@ -134,9 +133,9 @@ impl Core {
                 && self.standing_copies(segment) < self.pool.config().copies
         });
         short.into_iter().any(|segment| {
-            nodes.iter().any(|candidate| {
-                segment.full().all(|replica| replica.node() != candidate.node)
-            })
+            nodes
+                .iter()
+                .any(|candidate| segment.full().all(|replica| replica.node() != candidate.node))
         })
     }
 
@@ -144,9 +143,7 @@ impl Core {
     /// or it has fewer than it could.
     fn should_close(&self, open: &Segment) -> bool {
         let pool = self.pool.id();
-        let gone = |node: NodeId| {
-            matches!(self.pool.health(node), Health::Down { for_ms } if for_ms >= DOWN_MS)
-        };
+        let gone = |node: NodeId| matches!(self.pool.health(node), Health::Down { for_ms } if for_ms >= DOWN_MS);
         let replicas = open.replicas.len();
         open.full().any(|r| self.pool.is_lost(r.cookie(pool)) || gone(r.node()))
             || (replicas < self.pool.config().copies && self.candidates().len() > replicas)
@@ -235,11 +232,7 @@ impl Core {
         }
     }
 
-    async fn look_at_replica(
-        self: &Arc<Self>,
-        at: ReplicaAt,
-        of: &SegmentOf,
-    ) -> Result<(), Error> {
+    async fn look_at_replica(self: &Arc<Self>, at: ReplicaAt, of: &SegmentOf) -> Result<(), Error> {
         let named = match self.queue_named(&of.register) {
             None => None,
             Some(queue) => {

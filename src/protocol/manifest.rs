@@ -5,7 +5,6 @@
 //! segment counts the changes of its own set of replicas (`Segment::version`): claims, deletes and
 //! copies carry that number, so that a change to one segment does not disturb the others.
 
-
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -295,7 +294,9 @@ impl Manifest {
                 }
             }
             let count = segment.replicas.len();
-            segment.replicas.retain(|replica| replica.standing != Standing::Joining || !gone(replica));
+            segment
+                .replicas
+                .retain(|replica| replica.standing != Standing::Joining || !gone(replica));
             changed |= segment.replicas.len() != count;
             if changed {
                 segment.version = Version(segment.version.0 + 1);
@@ -431,4 +432,3 @@ impl Manifest {
         }
     }
 }
-

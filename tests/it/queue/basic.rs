@@ -96,8 +96,7 @@ async fn deletes_respect_claims() {
     let store = cluster.store(config(3, 2)).await;
     let q = new_queue(&store, "q").await;
     let ids = q.post((0..4).map(|n| message(n.to_string())).collect(), None).await.unwrap();
-    let claim =
-        q.claim(&ClaimOptions { limit: 2, ..Default::default() }).await.unwrap().unwrap();
+    let claim = q.claim(&ClaimOptions { limit: 2, ..Default::default() }).await.unwrap().unwrap();
     let claimed = q.delete_message(&ids[0], None).await.unwrap_err();
     assert_eq!(claimed.kind(), ErrorKind::MessageClaimed);
     let not = q.delete_message(&ids[3], Some(&claim.id)).await.unwrap_err();

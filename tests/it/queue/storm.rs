@@ -120,7 +120,11 @@ async fn storm(seed: u64, nodes: usize, copies: usize) {
 }
 
 /// Claims, deletes and checks that no message is ever in two hands.
-async fn consume(q: Queue, held: Arc<Mutex<BTreeMap<String, Instant>>>, done: Arc<Mutex<Vec<String>>>) {
+async fn consume(
+    q: Queue,
+    held: Arc<Mutex<BTreeMap<String, Instant>>>,
+    done: Arc<Mutex<Vec<String>>>,
+) {
     let ttl = Duration::from_secs(30);
     let mut empty = 0;
     while empty < 800 {
@@ -143,7 +147,8 @@ async fn consume(q: Queue, held: Arc<Mutex<BTreeMap<String, Instant>>>, done: Ar
             let before = held.lock().unwrap().insert(text(message), until);
             assert!(
                 before.is_none_or(|before| before <= Instant::now()),
-                "{} is in two hands", text(message)
+                "{} is in two hands",
+                text(message)
             );
         }
         sleep(Duration::from_millis(40)).await;
