@@ -293,7 +293,7 @@ fn combine(told: &[(Placement, Deleted)], place: usize) -> (Ending, Option<Place
         (Some(_), None) if any_deleted => (Ending::Deleted, None),
         (_, Some((_, DeleteStatus::NotClaimed))) => (Ending::NotClaimed, None),
         (None, Some(_)) => (Ending::Claimed, None),
-        (Some(_) | None, None) | (Some(_), Some(_)) => (Ending::Absent, None),
+        (Some(_) | None, None) => (Ending::Absent, None),
     }
 }
 

@@ -43,7 +43,7 @@ impl Core {
             return Ok(manifest);
         };
         tracing::debug!(queue = queue.name, segment = %no, why, "moving on");
-        let (sealing, next) = futures_util::join!(
+        let (sealing, next) = tokio::join!(
             self.seal(segment),
             self.open_segment(queue, manifest.generation, manifest.next, Some(segment)),
         );

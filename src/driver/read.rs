@@ -287,7 +287,7 @@ impl Core {
             let questions =
                 others.iter().map(|at| (at.cookie.node, Op::Probe { at: *at })).collect();
             let read = self.read_op(*at, from, walk);
-            let (page, probes) = futures_util::join!(
+            let (page, probes) = tokio::join!(
                 ask::<Page>(&self.pool, at.cookie.node, read),
                 ask_all::<Coverage>(&self.pool, questions),
             );
@@ -405,7 +405,7 @@ impl Core {
             let questions =
                 others.map(|at| (at.cookie.node, Op::Probe { at: *at })).collect::<Vec<_>>();
             let asked = [Op::Probe { at: *at }, Op::Get { at: *at, refs: refs.to_vec() }];
-            let (answer, probes) = futures_util::join!(
+            let (answer, probes) = tokio::join!(
                 self.pool.ask(at.cookie.node, asked.into()),
                 ask_all::<Coverage>(&self.pool, questions),
             );

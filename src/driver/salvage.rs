@@ -44,8 +44,7 @@ impl Core {
         if !ever.all(|replica| self.pool.is_lost(replica.cookie(pool))) {
             return Ok(false);
         }
-        let formers = segment.with(Standing::Former);
-        let all_heard = formers.clone().all(|former| {
+        let all_heard = segment.with(Standing::Former).all(|former| {
             self.pool.is_lost(former.cookie(pool))
                 || reachable.iter().any(|(heard, _)| heard.placement == former.placement)
         });

@@ -6,8 +6,8 @@
 //! next segment before anything newer (Q4), and each message is in the log at most once (Q3).
 
 use std::collections::VecDeque;
-use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -318,11 +318,9 @@ impl Sender {
     /// Puts a request on its way now, so that requests leave in the order of these calls.
     async fn begin(&mut self, request: impl Future<Output = Event> + Send + 'static) {
         let mut request: BoxFuture<'static, Event> = Box::pin(request);
-        match futures_util::poll!(pin!(&mut request)) {
-            std::task::Poll::Ready(event) => {
-                self.events.push(Box::pin(std::future::ready(event)));
-            }
-            std::task::Poll::Pending => self.events.push(request),
+        match std::future::poll_fn(|cx| Poll::Ready(request.as_mut().poll(cx))).await {
+            Poll::Ready(event) => self.events.push(Box::pin(std::future::ready(event))),
+            Poll::Pending => self.events.push(request),
         }
     }
 

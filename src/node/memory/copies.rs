@@ -6,7 +6,7 @@ use super::claims::Remembered;
 use super::machine::size;
 use super::message::{Mark, Stored};
 use super::read::MAX_BLOCKS;
-use super::replica::{Producer, Replica};
+use super::replica::Replica;
 use crate::id::{MessageRef, Offset, ProducerId};
 use crate::node::{CopiedBlock, CopiedMark, CopyBatch, Refusal};
 
@@ -87,7 +87,7 @@ impl Replica {
         let arrived_ms = now.saturating_sub(copied.age_ms);
         let bytes = copied.bytes.as_ref().map_or(0, |bytes| size(bytes.len()));
         let ordinal = self.log.push(Stored::new(of, copied.bytes.as_ref(), arrived_ms), bytes);
-        let known = self.producers.entry(copied.producer).or_insert_with(Producer::default);
+        let known = self.producers.entry(copied.producer).or_default();
         known.ordinals.push(ordinal);
         known.digest = None;
         for index in 0..=u8::MAX {

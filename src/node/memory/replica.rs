@@ -1,5 +1,6 @@
 //! One replica of a segment: its life from opening to the told end, its coverage, and when it is
-//! due. The log itself is in `log`, `read` and `copies`, claims are in `claims`, `pick`, `delete`.
+//! due. The log itself is in `log`, `read` and `copies`, claims are in `claims`, `pick`, `hold`,
+//! ending messages is in `delete`.
 
 use std::collections::BTreeMap;
 
