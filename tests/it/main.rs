@@ -4,3 +4,6 @@ mod conformance;
 mod faulty;
 mod memory;
 mod queue;
+#[cfg(feature = "cli")]
+mod readme;
+mod tidy;
