@@ -42,6 +42,15 @@ pub(super) enum Remembered {
     },
 }
 
+impl Remembered {
+    fn release(&mut self, key: ClaimKey) {
+        match self {
+            Self::Hold { mark, .. } if mark.claim == key => mark.released = true,
+            Self::Hold { .. } | Self::Tombstone => {}
+        }
+    }
+}
+
 /// A claim's time, counted from the operation that tells it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Span {
@@ -190,14 +199,15 @@ impl Claims {
         self.remembered.get(&at).copied()
     }
 
-    pub(super) fn release_remembered(&mut self, key: ClaimKey, which: impl Fn(MessageRef) -> bool) {
-        for (at, what) in &mut self.remembered {
-            match what {
-                Remembered::Hold { mark, .. } if mark.claim == key && which(*at) => {
-                    mark.released = true;
-                }
-                Remembered::Hold { .. } | Remembered::Tombstone => {}
-            }
+    pub(super) fn release_remembered(&mut self, key: ClaimKey, at: MessageRef) {
+        if let Some(what) = self.remembered.get_mut(&at) {
+            what.release(key);
+        }
+    }
+
+    pub(super) fn release_all_remembered(&mut self, key: ClaimKey) {
+        for what in self.remembered.values_mut() {
+            what.release(key);
         }
     }
 

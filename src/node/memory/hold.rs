@@ -120,14 +120,14 @@ impl Replica {
         match refs {
             Some(refs) => {
                 for &at in refs {
-                    self.claims.release_remembered(claim, |held| held == at);
+                    self.claims.release_remembered(claim, at);
                     if let Some(place) = self.place(at) {
                         self.release_one(claim, place);
                     }
                 }
             }
             None => {
-                self.claims.release_remembered(claim, |_| true);
+                self.claims.release_all_remembered(claim);
                 for at in self.claims.members(claim) {
                     self.release_one(claim, at);
                 }

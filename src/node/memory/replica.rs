@@ -141,6 +141,12 @@ impl Replica {
         Ok(())
     }
 
+    pub(super) fn fence(&mut self, version: Version) -> Result<(), Refusal> {
+        self.check_version(version)?;
+        self.raise_version(version);
+        Ok(())
+    }
+
     pub(super) fn raise_version(&mut self, version: Version) {
         self.version = self.version.max(version);
     }

@@ -122,13 +122,16 @@ pub(super) async fn a_pick_stops_before_a_message_that_is_too_much(env: &Env) {
 }
 
 pub(super) async fn a_marked_message_outlives_its_claim_by_the_grace(env: &Env) {
-    let at = env.ended(&[&[post("brief").ttl(50_000), post("long")]]).await;
+    let at = env
+        .ended(&[&[post("brief").ttl(50_000), post("long"), post("in between").ttl(63_000)]])
+        .await;
     env.pass_ms(10).await;
-    let mut pick = pick(&[at], 1, 2);
+    let mut pick = pick(&[at], 1, 3);
     (pick.ttl_ms, pick.grace_ms) = (60_000, 7_000);
     let picked = env.picked(Op::Pick(pick)).await;
     env.assert_age(u64::from(picked.entries[0].ttl_ms), 67_010);
     assert_eq!(picked.entries[1].ttl_ms, LONG_MS);
+    assert_eq!(picked.entries[2].ttl_ms, 63_000, "it does not expire before the claim");
     let entry = env.entry(at, message(1, 0)).await.expect("it is there");
     assert_eq!(entry.ttl_ms, picked.entries[0].ttl_ms);
 }

@@ -5,7 +5,6 @@ use roundelay::id::Epoch;
 use roundelay::node::{Accept, Ballot, Index, KeeperState, Op, Refusal, RegisterDump};
 
 use super::env::Env;
-use super::ops::*;
 
 const E1: Epoch = Epoch(1);
 const E2: Epoch = Epoch(2);
