@@ -69,10 +69,8 @@ fn promised(tour: &str) -> Vec<&str> {
 fn the_tour_answers_as_the_readme_says() {
     let service = Service::start();
     assert!(tour().contains(ADDRESS));
-    let script = format!(
-        "set -euo pipefail\n{TELL_STATUS}{}",
-        tour().replace(ADDRESS, &service.address)
-    );
+    let script =
+        format!("set -euo pipefail\n{TELL_STATUS}{}", tour().replace(ADDRESS, &service.address));
     let output = Command::new("bash").arg("-c").arg(&script).output().expect("bash is there");
     let (shown, told) =
         (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
