@@ -120,7 +120,7 @@ fn names_word(code: &str, word: &str) -> bool {
 fn nothing_names_the_machine_it_was_written_on() {
     let mut all = files("src", &["rs", "lua"]);
     for (folder, extensions) in [
-        ("tests", &["rs", "run"][..]),
+        ("tests", &["rs"][..]),
         ("specs", &["md"]),
         ("examples", &["rs", "toml"]),
         ("benches", &["rs"]),
