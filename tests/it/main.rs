@@ -1,4 +1,5 @@
 //! Integration tests: one binary, a module for each subject.
+#![expect(clippy::unwrap_used, reason = "a helper of tests may panic as tests do")]
 
 mod conformance;
 mod faulty;
