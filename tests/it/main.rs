@@ -1,4 +1,5 @@
 //! Integration tests: one binary, a module for each subject.
+#![expect(clippy::unwrap_used, reason = "a helper of tests may panic as tests do")]
 
 #[cfg(feature = "cli")]
 mod cli;
@@ -8,3 +9,6 @@ mod faulty;
 mod http;
 mod memory;
 mod queue;
+#[cfg(feature = "cli")]
+mod readme;
+mod tidy;
