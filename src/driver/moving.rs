@@ -100,11 +100,7 @@ impl Core {
             // replicas will find them if they are not.
             Err(error) => return Err(error),
         };
-        let used =
-            |segment: &Segment| manifest.segment(segment.no).is_some_and(|now| *now == *segment);
-        if !won || next.as_ref().is_some_and(|next| !used(next)) {
-            self.wipe_unused(next);
-        }
+        self.wipe_unnamed(&manifest, next);
         if !won {
             return Ok(manifest);
         }
@@ -198,5 +194,15 @@ impl Core {
         if let Some(next) = next {
             self.wipe(next.replicas.iter().map(|replica| replica.at(self.pool.id())).collect());
         }
+    }
+
+    /// Wipes replicas that were opened for a segment that did not come to be. What counts is what
+    /// the manifest names, not who changed it: the change may have been made by an attempt whose
+    /// answer was lost.
+    pub(crate) fn wipe_unnamed(self: &Arc<Self>, manifest: &Manifest, opened: Option<Segment>) {
+        let named = |segment: &Segment| {
+            segment.replicas.iter().any(|replica| manifest.names(replica.placement))
+        };
+        self.wipe_unused(opened.filter(|segment| !named(segment)));
     }
 }

@@ -121,27 +121,20 @@ impl Core {
         }
         let segment =
             self.open_segment(queue, known.generation, known.next, known.segments.last()).await?;
-        let opened: Vec<ReplicaAt> =
-            segment.replicas.iter().map(|replica| replica.at(self.pool.id())).collect();
         let added = self
             .manifests
             .change(queue, |manifest| {
                 manifest.generation == known.generation && manifest.add_open(segment.clone())
             })
             .await;
-        match added {
-            Ok((manifest, true)) => Ok(manifest),
-            Ok((manifest, false)) => {
-                self.wipe(opened);
-                if manifest.open_segment().is_some() {
-                    return Ok(manifest);
-                }
-                Err(Error::unavailable(format!(
-                    "queue {}: its segments change too fast",
-                    queue.name
-                )))
-            }
-            Err(error) => Err(error),
+        let (manifest, _) = added?;
+        self.wipe_unnamed(&manifest, Some(segment));
+        match manifest.open_segment() {
+            Some(_) => Ok(manifest),
+            None => Err(Error::unavailable(format!(
+                "queue {}: its segments change too fast",
+                queue.name
+            ))),
         }
     }
 }

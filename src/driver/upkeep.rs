@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::ask::ask;
 use super::{Core, QueueState, locked};
 use crate::error::Error;
-use crate::id::{NodeId, Placement, ReplicaAt, SegmentNo};
+use crate::id::{NodeId, ReplicaAt, SegmentNo};
 use crate::node::{DueReplicas, Op, Refusal, SegmentOf, Stats};
 use crate::pool::Health;
 use crate::protocol::manifest::{Manifest, Segment, Standing};
@@ -239,7 +239,7 @@ impl Core {
                 let manifest = self.manifests.read(&queue).await?;
                 let manifest = manifest.filter(|m| m.generation == of.generation);
                 let segment = manifest.and_then(|m| m.segment(of.segment).cloned());
-                segment.filter(|s| names(s, at.placement)).map(|segment| (queue, segment))
+                segment.filter(|s| s.names(at.placement)).map(|segment| (queue, segment))
             }
         };
         let Some((queue, segment)) = named else {
@@ -257,8 +257,4 @@ impl Core {
         ask::<()>(&self.pool, at.cookie.node, Op::Defer { at, after_ms }).await.ok();
         Ok(())
     }
-}
-
-fn names(segment: &Segment, placement: Placement) -> bool {
-    segment.replicas.iter().any(|replica| replica.placement == placement)
 }

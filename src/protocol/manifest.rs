@@ -148,6 +148,11 @@ impl Segment {
         self.with(Standing::Full)
     }
 
+    /// Whether the replica is one of its own, in whatever standing.
+    pub(crate) fn names(&self, placement: Placement) -> bool {
+        self.replicas.iter().any(|replica| replica.placement == placement)
+    }
+
     pub(crate) fn is_open(&self) -> bool {
         self.end.is_none()
     }
@@ -193,6 +198,11 @@ impl Manifest {
 
     fn segment_mut(&mut self, no: SegmentNo) -> Option<&mut Segment> {
         self.segments.iter_mut().find(|segment| segment.no == no)
+    }
+
+    /// Whether the replica belongs to any segment.
+    pub(crate) fn names(&self, placement: Placement) -> bool {
+        self.segments.iter().any(|segment| segment.names(placement))
     }
 
     /// The segment that takes appends.
