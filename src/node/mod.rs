@@ -28,6 +28,7 @@ use futures_util::future::BoxFuture;
 
 pub mod memory;
 mod op;
+pub mod redis;
 mod reply;
 
 pub use op::*;
