@@ -1,6 +1,6 @@
 -- Purpose: takes the next blocks of several producers on several replicas (Q1, Q4, Q9).
---   The blocks themselves were written by SET NX in the same transaction: bodies never pass
---   through here. A block that is refused, or was taken before and has gone since, is removed
+--   The blocks themselves were written by SET NX in the same transaction, those without messages
+--   not at all: bodies never pass through here. A block that is refused, or was taken before and has gone since, is removed
 --   again; a stored one is told from a fresh one by its stamp.
 -- KEYS: 1 string, the cookie; then for each block: string, the block; hash `P:m`, the replica
 -- ARGV: 1 the cookie wanted; then for each block its numbers, packed as `wire::append` does
@@ -46,8 +46,6 @@ local function take(key, m, raw)
     call('SETRANGE', key, 4, pack('<I4I8', arrived, now))
     minexp, maxexp = math.min(minexp, now + minttl), math.max(maxexp, now + maxttl)
     if maxdelay > 0 then call('ZADD', p .. ':y', now + maxdelay, arrived) end
-  else
-    call('UNLINK', key)
   end
   call('APPEND', p .. ':i', pack(INDEX, producer, number, sent, live, now, minttl, body, head))
   if arrived == 0 then call('ZREM', p:sub(1, -17) .. 'due', p:sub(-16)) end

@@ -74,5 +74,7 @@ if r.live > 0 then
   end
 end
 local texts, runs = described(e)
-save_all(r)
+save_claims(r)
+-- Sweeping changes nothing about when the replica is due: what it swept had been due.
+call('HSET', r.p .. ':m', 'h', numbers(r))
 return {'ok', r.live - r.held - delayed, r.held, delayed, texts, runs}

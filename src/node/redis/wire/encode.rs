@@ -1,5 +1,6 @@
 //! Operations as commands.
 
+use bytes::Bytes;
 use redis::{Cmd, Pipeline};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -285,8 +286,17 @@ fn index_arguments(index: Option<&Index>, cmd: &mut Cmd) {
 #[derive(Debug, Default)]
 pub(in crate::node::redis) struct Appends {
     cookie: Option<Cookie>,
-    blocks: Vec<(String, String, bytes::Bytes, Vec<u8>)>,
+    blocks: Vec<OneAppend>,
     keys: std::collections::HashSet<String>,
+}
+
+#[derive(Debug)]
+struct OneAppend {
+    key: String,
+    meta: String,
+    /// `None`: it holds no message, so that there is nothing to store.
+    bytes: Option<Bytes>,
+    numbers: Vec<u8>,
 }
 
 impl Appends {
@@ -298,8 +308,14 @@ impl Appends {
         if cookie != append.at.cookie || !self.keys.insert(key.clone()) {
             return false;
         }
-        let meta = Key::Meta(append.at).name();
-        self.blocks.push((key, meta, append.bytes.clone(), numbers(append)));
+        // What is no block holds no message.
+        let shape = Block::decode(&append.bytes).map(|block| Shape::of(&block)).unwrap_or_default();
+        self.blocks.push(OneAppend {
+            key,
+            meta: Key::Meta(append.at).name(),
+            bytes: (shape.live > 0).then(|| append.bytes.clone()),
+            numbers: numbers(append, &shape),
+        });
         true
     }
 
@@ -311,18 +327,21 @@ impl Appends {
     pub(in crate::node::redis) fn commands(&self, context: &Context, pipe: &mut Pipeline) -> usize {
         let Some(cookie) = self.cookie else { return 0 };
         let mut keys = Vec::with_capacity(self.blocks.len() * 2);
+        let before = pipe.len();
         pipe.cmd("MULTI");
-        for (key, meta, bytes, _) in &self.blocks {
-            pipe.cmd("SET").arg(key).arg(&bytes[..]).arg("NX");
+        for OneAppend { key, meta, bytes, .. } in &self.blocks {
+            if let Some(bytes) = bytes {
+                pipe.cmd("SET").arg(key).arg(&bytes[..]).arg("NX");
+            }
             keys.extend([key.clone(), meta.clone()]);
         }
         let mut cmd = context.script(Script::Append, cookie, &keys);
-        for (.., numbers) in &self.blocks {
-            cmd.arg(&numbers[..]);
+        for block in &self.blocks {
+            cmd.arg(&block.numbers[..]);
         }
         pipe.add_command(cmd);
         pipe.cmd("EXEC");
-        self.blocks.len() + 3
+        pipe.len() - before
     }
 }
 
@@ -370,9 +389,7 @@ fn narrow(len: usize) -> u32 {
 }
 
 /// In the order of `append.lua`.
-fn numbers(append: &Append) -> Vec<u8> {
-    // What is no block holds no message.
-    let shape = Block::decode(&append.bytes).map(|block| Shape::of(&block)).unwrap_or_default();
+fn numbers(append: &Append, shape: &Shape) -> Vec<u8> {
     let mut out = Vec::with_capacity(54);
     out.extend(append.block.to_le_bytes());
     out.extend(append.noted.to_le_bytes());
@@ -395,7 +412,9 @@ fn copy_in(at: ReplicaAt, blocks: &[CopiedBlock], context: &Context, pipe: &mut 
     pipe.cmd("MULTI");
     for copied in blocks {
         let block = copied.bytes.as_ref().and_then(|bytes| fresh(bytes));
-        if let Some(block) = &block {
+        if let Some(block) = &block
+            && !block.records.is_empty()
+        {
             let key = Key::Block(at, copied.producer, copied.block).name();
             pipe.cmd("SET").arg(&key).arg(&block.encode()[..]).arg("NX");
             keys.push(key);
@@ -412,7 +431,7 @@ fn copy_in(at: ReplicaAt, blocks: &[CopiedBlock], context: &Context, pipe: &mut 
 }
 
 /// The block as it is to be stored: unstamped, without what has ended.
-fn fresh(bytes: &bytes::Bytes) -> Option<Block> {
+fn fresh(bytes: &Bytes) -> Option<Block> {
     let mut block = Block::decode(bytes).ok()?;
     block
         .records
@@ -428,7 +447,7 @@ fn copy_numbers(copied: &CopiedBlock, block: Option<&Block>) -> Vec<u8> {
     out.extend(id(copied.producer.0));
     out.extend(copied.block.to_le_bytes());
     out.extend(copied.age_ms.min(1 << 48).to_le_bytes());
-    out.extend(narrow(copied.bytes.as_ref().map_or(0, bytes::Bytes::len)).to_le_bytes());
+    out.extend(narrow(copied.bytes.as_ref().map_or(0, Bytes::len)).to_le_bytes());
     out.extend(shape.sent.to_le_bytes());
     out.extend(shape.live.to_le_bytes());
     out.extend(shape.head.to_le_bytes());
