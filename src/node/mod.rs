@@ -26,6 +26,7 @@ use std::fmt;
 
 use futures_util::future::BoxFuture;
 
+pub mod faulty;
 pub mod memory;
 mod op;
 pub mod redis;

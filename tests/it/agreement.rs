@@ -54,8 +54,8 @@ async fn run(server: &RedisServer, steps: &[Step]) -> Result<(), String> {
         exact: !steps.iter().any(Step::lets_messages_expire),
     };
     pair.admit(1).await;
-    for (number, step) in steps.iter().enumerate() {
-        pair.take(step).await.map_err(|difference| format!("step {number}: {difference}"))?;
+    for (number, step) in steps.iter().flat_map(Step::split).enumerate() {
+        pair.take(&step).await.map_err(|difference| format!("step {number}: {difference}"))?;
         if step.is_short() {
             tokio::time::sleep(WAIT).await;
         }

@@ -1,4 +1,7 @@
 //! Integration tests: one binary, a module for each subject.
 
 mod agreement;
+mod conformance;
+mod faulty;
+mod memory;
 mod redis_server;

@@ -36,6 +36,17 @@ pub(super) enum Step {
 }
 
 impl Step {
+    /// A call in which something expires as calls of their own: a millisecond may pass within one
+    /// on one node and not on the other.
+    pub(super) fn split(&self) -> Vec<Self> {
+        match self {
+            Self::Ops(ops) if self.is_short() => {
+                ops.iter().map(|op| Self::Ops(vec![op.clone()])).collect()
+            }
+            other => vec![other.clone()],
+        }
+    }
+
     /// Whether time must pass after it.
     pub(super) fn is_short(&self) -> bool {
         let Self::Ops(ops) = self else { return matches!(self, Self::Copy { .. }) };
