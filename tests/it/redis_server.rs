@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -15,7 +16,7 @@ const DEADLINE: Duration = Duration::from_secs(10);
 pub(crate) struct RedisServer {
     folder: TempDir,
     options: Vec<String>,
-    process: Option<Child>,
+    process: Mutex<Option<Child>>,
 }
 
 impl RedisServer {
@@ -28,7 +29,7 @@ impl RedisServer {
     pub(crate) async fn start_with(options: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let options = options.iter().map(|&option| option.into()).collect();
-        let mut server = Self { folder, options, process: None };
+        let server = Self { folder, options, process: Mutex::new(None) };
         server.start_again().await;
         server
     }
@@ -42,8 +43,8 @@ impl RedisServer {
         format!("unix://{}", self.socket().display())
     }
 
-    /// Starts it after [`kill`](Self::kill), with what its persistence kept: by default nothing.
-    pub(crate) async fn start_again(&mut self) {
+    /// Starts it after [`kill`](Self::kill), with what was [saved](Self::save).
+    pub(crate) async fn start_again(&self) {
         let mut command = Command::new("redis-server");
         command.args(["--port", "0", "--save", "", "--appendonly", "no", "--daemonize", "no"]);
         command.arg("--unixsocket").arg(self.socket()).arg("--dir").arg(self.folder.path());
@@ -51,7 +52,7 @@ impl RedisServer {
         let process = command.spawn().unwrap_or_else(|error| {
             panic!("redis-server cannot be started ({error}): these tests need it in the PATH")
         });
-        self.process = Some(process);
+        *self.process.lock().unwrap() = Some(process);
         let deadline = Instant::now() + DEADLINE;
         while !self.answers().await {
             assert!(Instant::now() < deadline, "redis-server does not answer");
@@ -72,8 +73,8 @@ impl RedisServer {
     }
 
     /// Ends it at once, as a crash does.
-    pub(crate) fn kill(&mut self) {
-        if let Some(mut process) = self.process.take() {
+    pub(crate) fn kill(&self) {
+        if let Some(mut process) = self.process.lock().unwrap().take() {
             let _ = process.kill();
             let _ = process.wait();
         }
@@ -91,7 +92,8 @@ impl RedisServer {
     }
 
     fn signal(&self, signal: &str) {
-        let Some(process) = &self.process else { return };
+        let process = self.process.lock().unwrap();
+        let Some(process) = &*process else { return };
         let status = Command::new("kill")
             .arg(format!("-{signal}"))
             .arg(process.id().to_string())
@@ -110,6 +112,11 @@ impl RedisServer {
             command.arg(word);
         }
         command.query_async(&mut connection).await.expect("an answer")
+    }
+
+    /// Writes all data to a file that the next start reads; by default it keeps nothing.
+    pub(crate) async fn save(&self) {
+        self.run::<()>(&["SAVE"]).await;
     }
 
     /// Deletes everything, the cookie too.
