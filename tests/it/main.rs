@@ -4,4 +4,5 @@ mod agreement;
 mod conformance;
 mod faulty;
 mod memory;
+mod redis_node;
 mod redis_server;
