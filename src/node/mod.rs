@@ -29,6 +29,7 @@ use futures_util::future::BoxFuture;
 pub mod faulty;
 pub mod memory;
 mod op;
+pub mod redis;
 mod reply;
 
 pub use op::*;

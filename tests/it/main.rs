@@ -1,14 +1,14 @@
 //! Integration tests: one binary, a module for each subject.
 #![expect(clippy::unwrap_used, reason = "a helper of tests may panic as tests do")]
 
-#[cfg(feature = "cli")]
+mod agreement;
 mod cli;
 mod conformance;
 mod faulty;
-#[cfg(feature = "http")]
 mod http;
 mod memory;
 mod queue;
-#[cfg(feature = "cli")]
 mod readme;
+mod redis_node;
+mod redis_server;
 mod tidy;

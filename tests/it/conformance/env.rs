@@ -36,7 +36,6 @@ pub(crate) struct Started {
 pub(crate) enum Pace {
     /// Tokio's paused clock: exactly as told.
     Paused,
-    #[expect(dead_code, reason = "for servers, which live outside of tokio's clock")]
     /// It really passes: checks of times need tolerance.
     Real,
 }

@@ -13,6 +13,7 @@ mod identity;
 pub(crate) mod ops;
 mod pick;
 mod read;
+mod redis_env;
 mod register;
 
 /// Makes a test of each case for one implementation.
@@ -40,6 +41,7 @@ macro_rules! cases {
     ($($cases:tt)*) => {
         suite! { memory: crate::conformance::env::Memory; $($cases)* }
         suite! { faulty: crate::conformance::env::FaultyWithEmptyPlan; $($cases)* }
+        suite! { redis: crate::conformance::redis_env::Redis; $($cases)* }
     };
 }
 
