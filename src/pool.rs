@@ -220,6 +220,12 @@ impl Pool {
         }
     }
 
+    /// What the background work holds on to.
+    #[cfg(test)]
+    pub(crate) fn weak_core(&self) -> std::sync::Weak<Core> {
+        Arc::downgrade(&self.core)
+    }
+
     /// Ends the background work. Questions in flight are answered still.
     pub(crate) fn close(&self) {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).abort_all();

@@ -256,9 +256,10 @@ impl Nodes {
     ) {
         match answer {
             Ok(replies) => {
+                let is_usual = took <= patience || took <= self.usual_among_nodes();
                 let mut state = slot.state();
                 state.heard = Instant::now();
-                if took <= patience || self.few_are_up() {
+                if is_usual {
                     let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
                     state.latency.took(micros, self.env.clock.now_ms());
                 }
@@ -274,11 +275,14 @@ impl Nodes {
         }
     }
 
-    /// When most nodes are slow it is the machine or the network, and what is usual has changed.
-    fn few_are_up(&self) -> bool {
-        // The caller holds one slot's lock: that one counts as not up.
-        let up = |slot: &&Slot| slot.state.try_lock().is_ok_and(|state| state.trouble.is_none());
-        2 * self.slots.iter().filter(up).count() < self.slots.len()
+    /// What a node may take to be no slower than the others. When most of them are in doubt it is
+    /// the machine or the network, and any answer tells what is usual now.
+    fn usual_among_nodes(&self) -> Duration {
+        let up = self.slots.iter().filter(|slot| !slot.in_doubt());
+        if 2 * up.clone().count() < self.slots.len() {
+            return Duration::MAX;
+        }
+        up.map(|slot| self.patience_of(slot)).max().unwrap_or_default()
     }
 
     /// Notices what replies say of the node itself.
@@ -361,10 +365,14 @@ impl Slot {
     pub(crate) fn health(&self) -> Health {
         let state = self.state();
         match &state.trouble {
-            Some(trouble) if trouble.down || state.heard.elapsed() >= DOWN_AFTER => {
-                Health::Down { for_ms: millis(trouble.since.elapsed()) }
+            Some(trouble) => {
+                let lasted = trouble.since.elapsed();
+                if trouble.down || lasted.min(state.heard.elapsed()) >= DOWN_AFTER {
+                    Health::Down { for_ms: millis(lasted) }
+                } else {
+                    Health::Suspect
+                }
             }
-            Some(_) => Health::Suspect,
             None if state.full_until.is_some() => Health::Full,
             None => Health::Up,
         }
