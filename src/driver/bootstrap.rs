@@ -22,7 +22,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::config::Config;
 use crate::driver::nodes::{Nodes, Slot};
-use crate::driver::registers::{Change, Registers, keep};
+use crate::driver::quorum::keep;
+use crate::driver::registers::{Change, Registers};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind};
 use crate::id::{Incarnation, NodeId, PoolId, ProducerId, Version};

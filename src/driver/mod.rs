@@ -5,6 +5,7 @@ pub(crate) mod changes;
 pub(crate) mod keepers;
 pub(crate) mod membership;
 pub(crate) mod nodes;
+pub(crate) mod quorum;
 pub(crate) mod registers;
 
 #[cfg(test)]
