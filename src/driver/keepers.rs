@@ -134,7 +134,7 @@ impl Core {
         let cookie = member.cookie(self.id);
         let Some(keep) = keep(cookie, set) else { return Voice::Absent };
         let nothing = Op::ReadRegisters { cookie, epoch: set.epoch, names: Vec::new() };
-        let answer = self.nodes.ask(member.node, vec![keep, nothing], Some(LIMIT)).await;
+        let answer = self.nodes.ask(member.node, vec![keep, nothing], None).await;
         match answer.map(|mut replies| replies.pop()) {
             Ok(Some(Reply::Registers(_))) => Voice::Votes,
             Ok(Some(Reply::Refused(Refusal::NotKeeper))) => Voice::Silent,
