@@ -14,4 +14,5 @@ mod queue;
 mod readme;
 mod redis_node;
 mod redis_server;
+mod scratch;
 mod tidy;
