@@ -6,3 +6,4 @@ mod faulty;
 mod memory;
 mod redis_node;
 mod redis_server;
+mod space;

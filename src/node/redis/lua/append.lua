@@ -1,7 +1,7 @@
 -- Purpose: takes the next blocks of several producers on several replicas (Q1, Q4, Q9).
 --   The blocks themselves were written by SET NX in the same transaction, those without messages
---   not at all: bodies never pass through here. A block that is refused, or was taken before and has gone since, is removed
---   again; a stored one is told from a fresh one by its stamp.
+--   not at all: bodies never pass through here. A block that is refused, or was taken before and
+--   has gone since, is removed again; a stored one is told from a fresh one by its stamp.
 -- KEYS: 1 string, the cookie; then for each block: string, the block; hash `P:m`, the replica
 -- ARGV: 1 the cookie wanted; then for each block its numbers, packed as `wire::append` does
 -- Returns: an array with one array for each block: ok, again (0 or 1), bytes | stranger, held |

@@ -31,7 +31,9 @@ local function check()
   end
 end
 
-local function key_of(k) return r.p .. ':b:' .. hex(k.producer) .. ':' .. ('%d'):format(k.number) end
+local function key_of(k)
+  return r.p .. ':b:' .. hex(k.producer) .. ':' .. ('%d'):format(k.number)
+end
 
 local function store(k, frontier, noted)
   local ord, arr, key = r.arrived, math.max(0, now - k.age), key_of(k)

@@ -45,7 +45,9 @@ for _, ord in ipairs(call('ZRANGE', r.p .. ':y', 0, -1)) do
   local b = i.live > 0 and open_indexed(r, i)
   for pos = 1, b and b.n or 0 do
     local index, state, _, _, _, delay = record(b, pos)
-    if state ~= 1 and b.age < delay and not holder(r, marks(r, b)[index]) then delayed = delayed + 1 end
+    if state ~= 1 and b.age < delay and not holder(r, marks(r, b)[index]) then
+      delayed = delayed + 1
+    end
   end
 end
 

@@ -5,8 +5,6 @@
 local INDEX, INDEX_LEN, DROPPED = '<c8I4I2I2I6I4I4I2', 32, 65535
 local by_key = {}
 
-local function hex(producer) return ('%08x%08x'):format(unpack('>I4I4', producer)) end
-
 local function index_of(r, ord)
   local i = {}
   local raw = call('GETRANGE', r.p .. ':i', ord * INDEX_LEN, ord * INDEX_LEN + INDEX_LEN - 1)
@@ -84,20 +82,4 @@ local function present(b, index)
   if not pos then return nil end
   local _, state, _, _, ttl = record(b, pos)
   if state ~= 1 and b.age < ttl then return pos end
-end
-
--- References to messages travel as 13 bytes each: producer, block, index.
-local function each_ref(raw, visit)
-  for at = 1, #raw, 13 do
-    local producer, number, index = unpack('<c8I4B', raw, at)
-    visit(producer, number, index)
-  end
-end
-
--- A producer's field in `P:m`: frontier, noted, digest of its newest block (empty: not known).
-local function producer_of(r, producer)
-  local raw = call('HGET', r.p .. ':m', 'p' .. hex(producer))
-  if not raw then return 0, 0, '' end
-  local frontier, noted = unpack('<I4I4', raw)
-  return frontier, noted, raw:sub(9)
 end

@@ -55,7 +55,8 @@ local function mark(r, b, pos, c, till)
   local m = all[index]
   if record_of(r, m) ~= c then
     if m then leave(r, m) end
-    if not (m and m.claim == c.key and m.released == 0) then c.refs = c.refs .. pack(REF, b.ord, index) end
+    local member = m and m.claim == c.key and m.released == 0
+    if not member then c.refs = c.refs .. pack(REF, b.ord, index) end
     all[index] = {released = 0, claim = c.key, rank = c.rank, times = (m and m.times or 0) + 1}
     c.n, r.held, b.marks_dirty = c.n + 1, r.held + 1, true
     touch(b)

@@ -67,3 +67,11 @@ end
 local function coverage(r)
   return {tostring(now), call('HGETALL', r.p .. ':m')}
 end
+
+-- A producer's field in `P:m`: frontier, noted, digest of its newest block (empty: not known).
+local function producer_of(r, producer)
+  local raw = call('HGET', r.p .. ':m', 'p' .. hex(producer))
+  if not raw then return 0, 0, '' end
+  local frontier, noted = unpack('<I4I4', raw)
+  return frontier, noted, raw:sub(9)
+end
