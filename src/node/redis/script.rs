@@ -39,7 +39,7 @@ scripts! {
     Admit "admit" WRITES [BASE],
     Identity "identity" READS [BASE],
     Open "open" WRITES [BASE REPLICA],
-    Append "append" WRITES [BASE],
+    Append "append" WRITES [BASE REPLICA],
     Note "note" WRITES [BASE REPLICA BLOCK],
     Read "read" READS [BASE REPLICA BLOCK CLAIM ENTRY],
     Probe "probe" READS [BASE REPLICA],

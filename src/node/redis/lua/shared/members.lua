@@ -18,8 +18,7 @@ local function members(r, c, visit)
     local index = offset % 256
     if ord ~= (offset - index) / 256 then
       ord = (offset - index) / 256
-      local i = index_of(r, ord)
-      b = i.live > 0 and open_indexed(r, i)
+      b = open_indexed(r, index_of(r, ord))
     end
     local pos = b and present(b, index)
     if pos and record_of(r, marks(r, b)[index]) == c then visit(b, pos) end
