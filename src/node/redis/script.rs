@@ -105,3 +105,45 @@ pub(super) fn load() -> redis::Pipeline {
 pub(super) fn count() -> usize {
     SCRIPTS.len()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    /// Stems and texts of the files of a folder.
+    fn files(folder: &str) -> Vec<(String, String)> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/node/redis").join(folder);
+        let files = std::fs::read_dir(path).unwrap().map(|file| file.unwrap().path());
+        files
+            .filter(|path| path.extension().is_some_and(|extension| extension == "lua"))
+            .map(|path| {
+                let stem = path.file_stem().unwrap().to_string_lossy().into_owned();
+                (stem, std::fs::read_to_string(&path).unwrap())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_script_says_what_it_does_and_why_it_is_atomic() {
+        let scripts = files("lua");
+        assert_eq!(scripts.len(), super::count());
+        for (name, text) in scripts {
+            let said: Vec<&str> = text
+                .lines()
+                .take_while(|line| line.starts_with("--"))
+                .filter_map(|line| line.strip_prefix("-- ")?.split_once(':'))
+                .map(|(word, _)| word)
+                .filter(|word| word.chars().all(char::is_alphabetic))
+                .collect();
+            assert_eq!(said, ["Purpose", "KEYS", "ARGV", "Returns", "Atomic"], "{name}.lua");
+        }
+    }
+
+    #[test]
+    fn every_lua_file_is_short() {
+        for (name, text) in files("lua").into_iter().chain(files("lua/shared")) {
+            assert!(text.lines().count() < 100, "{name}.lua");
+            assert!(text.lines().all(|line| line.chars().count() <= 100), "{name}.lua");
+        }
+    }
+}
