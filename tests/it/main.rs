@@ -14,5 +14,5 @@ mod queue;
 mod readme;
 mod redis_node;
 mod redis_server;
-mod scratch;
+mod space;
 mod tidy;

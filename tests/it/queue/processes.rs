@@ -1,15 +1,13 @@
-//! Suspected defects, one a test.
-#[path = "queue/cluster.rs"]
-#[allow(dead_code)]
-mod cluster;
+//! What one process does must be seen by the others at once, whatever manifests they have kept.
+
 use std::time::Duration;
 
-use cluster::{Cluster, config, message, new_queue, queue, texts, walk};
+use super::cluster::{Cluster, config, message, new_queue, queue, texts, walk};
 use roundelay::{ClaimOptions, ListOptions, Metadata};
 use tokio::time::sleep;
 
 #[tokio::test(start_paused = true)]
-async fn s1_post_after_delete_and_create_in_one_process() {
+async fn a_post_goes_to_the_new_life_after_delete_and_create() {
     let mut c = Cluster::new(3, 1);
     let s = c.store(config(3, 2)).await;
     let q = new_queue(&s, "q").await;
@@ -21,7 +19,7 @@ async fn s1_post_after_delete_and_create_in_one_process() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn s2_a_claim_is_known_to_every_process_at_once() {
+async fn a_claim_is_known_to_every_process_at_once() {
     let mut c = Cluster::new(3, 2);
     let (a, b) = (c.store(config(3, 2)).await, c.store(config(3, 2)).await);
     let qa = new_queue(&a, "q").await;
@@ -34,7 +32,7 @@ async fn s2_a_claim_is_known_to_every_process_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn s2b_a_claim_can_be_released_by_every_process_at_once() {
+async fn a_claim_can_be_released_by_every_process_at_once() {
     let mut c = Cluster::new(3, 2);
     let (a, b) = (c.store(config(3, 2)).await, c.store(config(3, 2)).await);
     let qa = new_queue(&a, "q").await;
@@ -47,7 +45,7 @@ async fn s2b_a_claim_can_be_released_by_every_process_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn s3_a_delete_reaches_a_segment_that_this_process_has_not_seen() {
+async fn a_delete_reaches_a_segment_that_this_process_has_not_seen() {
     let mut c = Cluster::new(3, 3);
     let (a, b) = (c.store(config(3, 2)).await, c.store(config(3, 2)).await);
     let qa = new_queue(&a, "q").await;
@@ -61,7 +59,7 @@ async fn s3_a_delete_reaches_a_segment_that_this_process_has_not_seen() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn s4_a_delete_reaches_a_life_that_this_process_has_not_seen() {
+async fn a_delete_reaches_a_life_that_this_process_has_not_seen() {
     let mut c = Cluster::new(3, 4);
     let (a, b) = (c.store(config(3, 2)).await, c.store(config(3, 2)).await);
     let qa = new_queue(&a, "q").await;
@@ -93,25 +91,25 @@ async fn left(seed: u64) -> (Cluster, roundelay::Store, roundelay::Store) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn s5_claim_when_the_segment_left_meanwhile() {
+async fn a_claim_finds_nothing_when_the_segment_left_meanwhile() {
     let (_c, _a, b) = left(5).await;
     assert!(queue(&b, "q").claim(&ClaimOptions::default()).await.unwrap().is_none());
 }
 
 #[tokio::test(start_paused = true)]
-async fn s5b_stats_when_the_segment_left_meanwhile() {
+async fn stats_are_zero_when_the_segment_left_meanwhile() {
     let (_c, _a, b) = left(6).await;
     assert_eq!(queue(&b, "q").stats().await.unwrap().total(), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn s5c_list_when_the_segment_left_meanwhile() {
+async fn a_list_is_empty_when_the_segment_left_meanwhile() {
     let (_c, _a, b) = left(7).await;
     assert!(queue(&b, "q").list(&ListOptions::default()).await.unwrap().messages.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
-async fn s5d_marker_of_a_later_segment_than_this_process_knows() {
+async fn a_marker_of_a_later_segment_than_this_process_knows_is_good() {
     let (_c, a, b) = left(8).await;
     let qa = queue(&a, "q");
     for _ in 0..2 {
@@ -126,7 +124,7 @@ async fn s5d_marker_of_a_later_segment_than_this_process_knows() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn s6_an_idle_queue_is_repaired() {
+async fn an_idle_queue_is_repaired() {
     let mut c = Cluster::new(3, 9);
     let s = c.store(config(2, 2)).await;
     let q = new_queue(&s, "q").await;
@@ -143,7 +141,7 @@ async fn s6_an_idle_queue_is_repaired() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn s6b_a_queue_that_nobody_uses_is_repaired() {
+async fn a_queue_that_nobody_uses_is_repaired() {
     let mut c = Cluster::new(3, 10);
     let s = c.store(config(2, 2)).await;
     let q = new_queue(&s, "q").await;
@@ -162,7 +160,7 @@ async fn s6b_a_queue_that_nobody_uses_is_repaired() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn s7_create_after_another_process_deleted() {
+async fn a_queue_that_another_process_deleted_can_be_created() {
     let mut c = Cluster::new(3, 11);
     let (a, b) = (c.store(config(3, 2)).await, c.store(config(3, 2)).await);
     let qa = new_queue(&a, "q").await;
@@ -173,7 +171,7 @@ async fn s7_create_after_another_process_deleted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn s9_a_noted_message_does_not_overtake_one_acked_before_it_was_posted() {
+async fn a_noted_message_does_not_overtake_one_acked_before_it_was_posted() {
     for hung in 0..3 {
         let mut c = Cluster::new(3, 30 + hung as u64);
         let (p, q, r) =
