@@ -196,13 +196,13 @@ mod tests {
         let mut walk = Passage::default();
         let (nothing, known) = (Frontier::new(), frontier(&[(ONE, 1)]));
         // The page ends within the block; the next one finds that all replicas have it.
-        assert!(walk.take(part(0), Bound::Confirmed(&nothing)).unwrap().is_empty());
-        assert!(walk.take(part(1), Bound::Confirmed(&known)).unwrap().is_empty());
+        assert!(walk.take(part(0), probed(&nothing)).unwrap().is_empty());
+        assert!(walk.take(part(1), probed(&known)).unwrap().is_empty());
         assert_eq!(walk.offset, Offset::default());
 
         walk.again();
         for index in [0, 1] {
-            let taken = walk.take(part(index), Bound::Confirmed(&known)).unwrap();
+            let taken = walk.take(part(index), probed(&known)).unwrap();
             assert_eq!(taken.iter().map(|entry| entry.at.index).collect::<Vec<_>>(), [index]);
         }
         assert!(walk.reached(&known));
