@@ -5,6 +5,8 @@ mod config;
 mod driver;
 mod env;
 mod error;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod id;
 mod message;
 mod name;

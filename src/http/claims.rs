@@ -1,0 +1,124 @@
+//! `/v2/queues/{q}/claims`: claim, look, renew, release.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::error::ApiError;
+use super::json;
+use super::limits::{self, DEFAULT_CLAIM_GRACE_S, DEFAULT_CLAIM_TTL_S, ServiceOptions};
+use super::messages::MessageView;
+use super::routes::{Call, Target};
+use crate::{ClaimId, ClaimOptions};
+
+#[derive(Serialize)]
+struct Claimed<'a> {
+    messages: Vec<MessageView<'a>>,
+}
+
+#[derive(Serialize)]
+struct ClaimView<'a> {
+    href: String,
+    ttl: u64,
+    age: u64,
+    messages: Vec<MessageView<'a>>,
+}
+
+/// How long a claim lasts, and what its messages live beyond it.
+struct Times {
+    ttl: Duration,
+    grace: Duration,
+}
+
+impl Times {
+    /// What is not given has its default, in a renewal too.
+    fn of(body: &Map<String, Value>, options: &ServiceOptions) -> Result<Self, ApiError> {
+        let ttl = body.get("ttl").cloned().unwrap_or(DEFAULT_CLAIM_TTL_S.into());
+        let grace = body.get("grace").cloned().unwrap_or(DEFAULT_CLAIM_GRACE_S.into());
+        Ok(Self {
+            ttl: Duration::from_secs(options.claim_ttl().of_json(&ttl)?),
+            grace: Duration::from_secs(options.claim_grace().of_json(&grace)?),
+        })
+    }
+}
+
+fn path(target: &Target, id: &ClaimId) -> String {
+    format!("{}/claims/{id}", target.path())
+}
+
+fn parse(id: &str) -> Result<ClaimId, ApiError> {
+    id.parse().map_err(|_| ApiError::not_found("There is no such claim."))
+}
+
+/// `POST …/claims`: 204 if there is nothing to claim.
+pub(super) async fn create(call: &Call, body: Body, target: &Target) -> Result<Response, ApiError> {
+    let max = call.service.options.max_messages_per_claim_or_pop;
+    let limit = limits::count("limit", call.query.integer("limit")?, max)?;
+    let bytes = call.read(body, call.service.options.max_queue_metadata).await?;
+    let body = if bytes.is_empty() { Map::new() } else { json::parse_object(&bytes)? };
+    let Times { ttl, grace } = Times::of(&body, &call.service.options)?;
+    let Some(claim) = target.queue.claim(&ClaimOptions { ttl, grace, limit }).await? else {
+        return Ok(json::nothing());
+    };
+    let messages = MessageView::all(target, &claim.messages);
+    json::created(&path(target, &claim.id), &Claimed { messages })
+}
+
+/// `GET …/claims/{id}`.
+pub(super) async fn show(target: &Target, id: &str) -> Result<Response, ApiError> {
+    let claim = target.queue.read_claim(&parse(id)?).await?;
+    Ok(json::ok(&ClaimView {
+        href: path(target, &claim.id),
+        ttl: claim.ttl.as_secs(),
+        age: claim.age.as_secs(),
+        messages: MessageView::all(target, &claim.messages),
+    }))
+}
+
+/// `PATCH …/claims/{id}`.
+pub(super) async fn renew(
+    call: &Call,
+    body: Body,
+    target: &Target,
+    id: &str,
+) -> Result<Response, ApiError> {
+    let bytes = call.read(body, call.service.options.max_queue_metadata).await?;
+    let Times { ttl, grace } = Times::of(&json::parse_object(&bytes)?, &call.service.options)?;
+    target.queue.renew(&parse(id)?, ttl, grace).await?;
+    Ok(json::nothing())
+}
+
+/// `DELETE …/claims/{id}`.
+pub(super) async fn release(target: &Target, id: &str) -> Result<Response, ApiError> {
+    if let Ok(id) = id.parse() {
+        target.queue.release(&id).await?;
+    }
+    Ok(json::nothing())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn times_have_defaults_and_ranges() {
+        let options = ServiceOptions::default();
+        let of = |body: Value| Times::of(body.as_object().unwrap(), &options);
+        let times = of(json!({})).unwrap();
+        assert_eq!((times.ttl.as_secs(), times.grace.as_secs()), (300, 60));
+        for wrong in [
+            json!({"ttl": 59}),
+            json!({"ttl": 43_201}),
+            json!({"grace": 59}),
+            json!({"grace": "60"}),
+            json!({"ttl": null}),
+        ] {
+            assert!(of(wrong.clone()).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! What a failed request is answered: the only place that knows which error has which status.
+
+use axum::http::header::{ALLOW, RETRY_AFTER};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use super::json;
+use crate::{Error, ErrorKind, Outcome};
+
+/// Titles that clients compare.
+const REQUEST: &str = "Invalid API request";
+const BODY: &str = "Invalid request body";
+const PARAMETER: &str = "Invalid parameter";
+const NOT_FOUND: &str = "Not found";
+const CONFLICT: &str = "Resource conflict";
+const UNDELETABLE: &str = "Unable to delete";
+const UNAVAILABLE: &str = "Service temporarily unavailable";
+const DEFECT: &str = "Internal server error";
+
+/// Seconds to wait when the store does not say.
+const RETRY_AFTER_S: u64 = 1;
+
+/// A request that failed.
+#[derive(Debug)]
+pub(super) struct ApiError {
+    status: StatusCode,
+    title: &'static str,
+    description: Option<String>,
+    retry_after_s: Option<u64>,
+    allow: Option<String>,
+}
+
+#[derive(Serialize)]
+struct ErrorBody<'a> {
+    title: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<&'a str>,
+}
+
+impl ApiError {
+    fn new(status: StatusCode, title: &'static str, description: impl Into<String>) -> Self {
+        Self {
+            status,
+            title,
+            description: Some(description.into()),
+            retry_after_s: None,
+            allow: None,
+        }
+    }
+
+    fn bare(status: StatusCode, title: &'static str) -> Self {
+        Self { status, title, description: None, retry_after_s: None, allow: None }
+    }
+
+    /// No resource has this path.
+    pub(super) fn no_route() -> Self {
+        Self::bare(StatusCode::NOT_FOUND, "404 Not Found")
+    }
+
+    /// The resource does not know this method, only these.
+    pub(super) fn no_method(allowed: String) -> Self {
+        let error = Self::bare(StatusCode::METHOD_NOT_ALLOWED, "405 Method Not Allowed");
+        Self { allow: Some(allowed), ..error }
+    }
+
+    /// The client does not accept JSON.
+    pub(super) fn not_acceptable() -> Self {
+        Self::new(
+            StatusCode::NOT_ACCEPTABLE,
+            "Not acceptable",
+            "The Accept header must admit application/json.",
+        )
+    }
+
+    /// A PATCH of an unknown format.
+    pub(super) fn patch_type(wanted: &str) -> Self {
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "415 Unsupported Media Type",
+            format!("The Content-Type must be {wanted}."),
+        )
+    }
+
+    /// A header that is missing or malformed; `title` says which.
+    pub(super) fn header(title: &'static str, description: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, title, description)
+    }
+
+    /// The name in the path is none that a queue can have.
+    pub(super) fn queue_name(error: &Error) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "Invalid queue identification", sentence(error))
+    }
+
+    /// Something is out of range.
+    pub(super) fn request(description: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, REQUEST, description)
+    }
+
+    /// The body is malformed or of a wrong shape.
+    pub(super) fn body(description: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, BODY, description)
+    }
+
+    /// A query parameter is of a wrong type.
+    pub(super) fn parameter(description: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, PARAMETER, description)
+    }
+
+    /// There is no such thing.
+    pub(super) fn not_found(description: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, NOT_FOUND, description)
+    }
+
+    /// The thing is not in the state that the request takes for granted.
+    pub(super) fn conflict(description: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, CONFLICT, description)
+    }
+
+    /// A claim id that names no claim, where a message should be deleted with it.
+    pub(super) fn no_claim_to_delete_with(id: &str) -> Self {
+        let shown: String = id.chars().take(48).collect();
+        Self::new(StatusCode::BAD_REQUEST, UNDELETABLE, format!("There is no claim {shown:?}."))
+    }
+
+    /// Why a message was not deleted.
+    pub(super) fn deletion(error: &Error) -> Self {
+        match error.kind() {
+            ErrorKind::ClaimNotFound => {
+                Self::new(StatusCode::BAD_REQUEST, UNDELETABLE, sentence(error))
+            }
+            _ => Self::from(error),
+        }
+    }
+
+    /// A defect of this service.
+    pub(super) fn defect(description: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, DEFECT, description)
+    }
+
+    fn unavailable(error: &Error) -> Self {
+        let unsure = match error.outcome() {
+            Outcome::NotApplied => "Nothing was changed",
+            Outcome::Unknown => "The request may have taken effect all the same",
+        };
+        let wait = error
+            .retry_after()
+            .map_or(RETRY_AFTER_S, |after| after.as_secs() + u64::from(after.subsec_nanos() > 0));
+        let description =
+            format!("{} {unsure}. Please try again in a few seconds.", sentence(error));
+        let answer = Self::new(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, description);
+        Self { retry_after_s: Some(wait.max(1)), ..answer }
+    }
+}
+
+impl From<&Error> for ApiError {
+    fn from(error: &Error) -> Self {
+        match error.kind() {
+            ErrorKind::Invalid => Self::request(sentence(error)),
+            ErrorKind::QueueNotFound | ErrorKind::ClaimNotFound => Self::not_found(sentence(error)),
+            ErrorKind::MessageClaimed => {
+                Self::new(StatusCode::FORBIDDEN, UNDELETABLE, sentence(error))
+            }
+            ErrorKind::MessageNotClaimed => {
+                Self::new(StatusCode::BAD_REQUEST, UNDELETABLE, sentence(error))
+            }
+            ErrorKind::Conflict => Self::conflict(sentence(error)),
+            // Lost is told once for each lost part; the same request then goes on behind it.
+            ErrorKind::Unavailable
+            | ErrorKind::Overloaded
+            | ErrorKind::Timeout
+            | ErrorKind::Lost
+            | ErrorKind::UnsafeNode
+            | ErrorKind::Closed => Self::unavailable(error),
+            ErrorKind::Config | ErrorKind::Internal => Self::defect(sentence(error)),
+        }
+    }
+}
+
+impl From<Error> for ApiError {
+    fn from(error: Error) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        if self.status.is_server_error() {
+            let description = self.description.as_deref().unwrap_or_default();
+            tracing::warn!(status = self.status.as_u16(), description, "request failed");
+        }
+        let body = ErrorBody { title: self.title, description: self.description.as_deref() };
+        let mut response = json::document(self.status, &body);
+        if let Some(seconds) = self.retry_after_s {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(Ok(allow)) = self.allow.as_deref().map(HeaderValue::try_from) {
+            response.headers_mut().insert(ALLOW, allow);
+        }
+        response
+    }
+}
+
+/// The library's message as a sentence: it starts in lower case and has no full stop.
+fn sentence(error: &Error) -> String {
+    let message = error.to_string();
+    let mut chars = message.chars();
+    match chars.next() {
+        Some(first) => format!("{}{}.", first.to_uppercase(), chars.as_str()),
+        None => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::QueueName;
+
+    #[test]
+    fn a_library_message_becomes_a_sentence() {
+        let error = QueueName::new("").unwrap_err();
+        assert_eq!(sentence(&error), "Queue name of 0 bytes: 1 to 64 are allowed.");
+        assert_eq!(ApiError::from(error).status, StatusCode::BAD_REQUEST);
+    }
+}

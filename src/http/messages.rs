@@ -1,0 +1,315 @@
+//! `/v2/queues/{q}/messages`: post, list, get, delete, pop.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::error::ApiError;
+use super::json::{self, JsonBody};
+use super::limits::{self, ServiceOptions};
+use super::metadata::{MessageDefaults, QueueMetadata};
+use super::queues::Link;
+use super::routes::{Call, Target};
+use crate::{
+    ClaimId, DeleteWhere, ErrorKind, ListOptions, Marker, Message, MessageId, Metadata, NewMessage,
+};
+
+/// Longest `Location`: what servers and clients commonly take as one header.
+const MAX_LOCATION_BYTES: usize = 8 * 1024;
+
+/// A message as every answer but pop's shows it.
+#[derive(Serialize)]
+pub(super) struct MessageView<'a> {
+    id: String,
+    href: String,
+    ttl: u64,
+    age: u64,
+    body: JsonBody<'a>,
+}
+
+#[derive(Serialize)]
+struct MessageList<'a> {
+    messages: Vec<MessageView<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    links: Option<Vec<Link>>,
+}
+
+/// A message that was popped: it has no address any more.
+#[derive(Serialize)]
+struct PoppedMessage<'a> {
+    id: String,
+    age: u64,
+    ttl: u64,
+    body: JsonBody<'a>,
+    claim_id: Option<String>,
+    claim_count: u32,
+}
+
+#[derive(Serialize)]
+struct Popped<'a> {
+    messages: Vec<PoppedMessage<'a>>,
+}
+
+#[derive(Serialize)]
+struct Posted {
+    resources: Vec<String>,
+}
+
+impl<'a> MessageView<'a> {
+    pub(super) fn new(target: &Target, message: &'a Message) -> Self {
+        let id = message.id.to_string();
+        let mut href = format!("{}/messages/{id}", target.path());
+        if let Some(claim) = &message.claim {
+            href.push_str(&format!("?claim_id={claim}"));
+        }
+        let (ttl, age) = (message.ttl.as_secs(), message.age.as_secs());
+        Self { id, href, ttl, age, body: JsonBody(message) }
+    }
+
+    pub(super) fn all(target: &Target, messages: &'a [Message]) -> Vec<Self> {
+        messages.iter().map(|message| Self::new(target, message)).collect()
+    }
+}
+
+/// `POST …/messages`: creates the queue if it has to.
+pub(super) async fn post(call: &Call, body: Body, target: &Target) -> Result<Response, ApiError> {
+    let bytes = call.read(body, call.service.options.max_messages_post_size).await?;
+    let mut body = json::parse_object(&bytes)?;
+    let (exists, metadata) = match target.queue.metadata().await {
+        Ok(stored) => (true, QueueMetadata::read(&stored).unwrap_or_default()),
+        Err(error) if error.kind() == ErrorKind::QueueNotFound => (false, QueueMetadata::default()),
+        Err(error) => return Err(error.into()),
+    };
+    let options = &call.service.options;
+    let defaults = metadata.message_defaults(options);
+    if bytes.len() > defaults.max_post_bytes {
+        return Err(ApiError::request(format!(
+            "The request has {} bytes: this queue takes {}.",
+            bytes.len(),
+            defaults.max_post_bytes
+        )));
+    }
+    let messages = new_messages(body.remove("messages"), defaults, options)?;
+    if !exists {
+        target.queue.create(&Metadata::default()).await?;
+    }
+    let client = Some(&call.caller.client);
+    let ids = match target.queue.post(messages.clone(), client).await {
+        // Somebody deleted the queue in between: it is made anew, once.
+        Err(error) if error.kind() == ErrorKind::QueueNotFound => {
+            target.queue.create(&Metadata::default()).await?;
+            target.queue.post(messages, client).await?
+        }
+        posted => posted?,
+    };
+    posted(target, &ids, options)
+}
+
+fn posted(
+    target: &Target,
+    ids: &[MessageId],
+    options: &ServiceOptions,
+) -> Result<Response, ApiError> {
+    let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+    let path = format!("{}/messages", target.path());
+    let mut location = format!("{path}?ids={}", ids.join(","));
+    if location.len() > MAX_LOCATION_BYTES {
+        // No more could be fetched with one request anyway; the body names them all.
+        let fetchable = &ids[..ids.len().min(options.max_messages_per_page)];
+        location = format!("{path}?ids={}", fetchable.join(","));
+    }
+    let resources = ids.iter().map(|id| format!("{path}/{id}")).collect();
+    json::created(&location, &Posted { resources })
+}
+
+/// The messages of a request.
+fn new_messages(
+    messages: Option<Value>,
+    defaults: MessageDefaults,
+    options: &ServiceOptions,
+) -> Result<Vec<NewMessage>, ApiError> {
+    let Some(Value::Array(items)) = messages else {
+        return Err(ApiError::body("\"messages\" must be an array."));
+    };
+    if items.is_empty() {
+        return Err(ApiError::body("No messages could be found: the array is empty."));
+    }
+    items.iter().map(|item| new_message(item, defaults, options)).collect()
+}
+
+fn new_message(
+    item: &Value,
+    defaults: MessageDefaults,
+    options: &ServiceOptions,
+) -> Result<NewMessage, ApiError> {
+    let item = item.as_object().ok_or_else(|| ApiError::body("A message must be an object."))?;
+    let body = item.get("body").ok_or_else(|| ApiError::body("A message needs a \"body\"."))?;
+    let ttl_s = match item.get("ttl") {
+        Some(ttl) => options.message_ttl("ttl").of_json(ttl)?,
+        None => defaults.ttl_s,
+    };
+    let delay_s = match item.get("delay") {
+        Some(delay) => options.message_delay("delay").of_json(delay)?,
+        None => defaults.delay_s,
+    };
+    let message = NewMessage::json(body)?
+        .with_ttl(Duration::from_secs(ttl_s))?
+        .with_delay(Duration::from_secs(delay_s))?;
+    Ok(message)
+}
+
+/// `GET …/messages`: a page, or with `ids` those.
+pub(super) async fn list(call: &Call, target: &Target) -> Result<Response, ApiError> {
+    let query = &call.query;
+    let max = call.service.options.max_messages_per_page;
+    if query.has("ids") {
+        let ids = query.list("ids");
+        limits::check_ids(&ids, max)?;
+        let messages = target.queue.get(&known(&ids)).await?;
+        if messages.is_empty() {
+            return Err(ApiError::not_found("None of these messages is there."));
+        }
+        let messages = MessageView::all(target, &messages);
+        return Ok(json::ok(&MessageList { messages, links: None }));
+    }
+    let marker = query
+        .text("marker")
+        .map(|text| {
+            text.parse::<Marker>()
+                .map_err(|error| ApiError::parameter(format!("The parameter marker: {error}.")))
+        })
+        .transpose()?;
+    let options = ListOptions {
+        marker,
+        limit: limits::count("limit", query.integer("limit")?, max)?,
+        not_from: (!query.boolean("echo")?).then(|| call.caller.client.clone()),
+        include_claimed: query.boolean("include_claimed")?,
+        include_delayed: query.boolean("include_delayed")?,
+    };
+    let page = target.queue.list(&options).await?;
+    let link = page.marker.filter(|_| !page.messages.is_empty()).map(|marker| {
+        let repeated = ["limit", "echo", "include_claimed", "include_delayed"];
+        let path = format!("{}/messages", target.path());
+        Link::next(query.next(&path, &repeated, &marker.to_string()))
+    });
+    let messages = MessageView::all(target, &page.messages);
+    Ok(json::ok(&MessageList { messages, links: Some(link.into_iter().collect()) }))
+}
+
+/// Those that can be ids; no other text names a message.
+fn known(ids: &[String]) -> Vec<MessageId> {
+    ids.iter().filter_map(|id| id.parse().ok()).collect()
+}
+
+/// `GET …/messages/{id}`.
+pub(super) async fn show(target: &Target, id: &str) -> Result<Response, ApiError> {
+    let found = target.queue.get(&known(&[id.to_owned()])).await?;
+    let message = found.first().ok_or_else(|| ApiError::not_found("There is no such message."))?;
+    Ok(json::ok(&MessageView::new(target, message)))
+}
+
+/// `DELETE …/messages/{id}`.
+pub(super) async fn delete(call: &Call, target: &Target, id: &str) -> Result<Response, ApiError> {
+    let claim = call
+        .query
+        .text("claim_id")
+        .map(|text| text.parse::<ClaimId>().map_err(|_| ApiError::no_claim_to_delete_with(&text)))
+        .transpose()?;
+    if let Ok(id) = id.parse::<MessageId>() {
+        let deleted = target.queue.delete_message(&id, claim.as_ref()).await;
+        deleted.map_err(|error| ApiError::deletion(&error))?;
+    }
+    Ok(json::nothing())
+}
+
+/// `DELETE …/messages` with `ids` or `pop`.
+pub(super) async fn delete_some(call: &Call, target: &Target) -> Result<Response, ApiError> {
+    let options = &call.service.options;
+    match (call.query.has("ids"), call.query.has("pop")) {
+        (true, false) => {
+            let ids = call.query.list("ids");
+            limits::check_ids(&ids, options.max_messages_per_page)?;
+            target.queue.delete_messages(&known(&ids), &DeleteWhere::Any).await?;
+            Ok(json::nothing())
+        }
+        (false, true) => {
+            let pop = call.query.integer("pop")?;
+            let limit = limits::count("pop", pop, options.max_messages_per_claim_or_pop)?;
+            pop_messages(target, limit).await
+        }
+        (true, true) | (false, false) => {
+            Err(ApiError::request("Exactly one of the parameters ids and pop must be given."))
+        }
+    }
+}
+
+async fn pop_messages(target: &Target, limit: usize) -> Result<Response, ApiError> {
+    let messages = target.queue.pop(limit).await?;
+    let messages = messages
+        .iter()
+        .map(|message| PoppedMessage {
+            id: message.id.to_string(),
+            age: message.age.as_secs(),
+            ttl: message.ttl.as_secs(),
+            body: JsonBody(message),
+            claim_id: message.claim.as_ref().map(ToString::to_string),
+            claim_count: message.claim_count,
+        })
+        .collect();
+    Ok(json::ok(&Popped { messages }))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn parsed(messages: Value) -> Result<Vec<NewMessage>, ApiError> {
+        let options = ServiceOptions::default();
+        let defaults = QueueMetadata::default().message_defaults(&options);
+        new_messages(Some(messages), defaults, &options)
+    }
+
+    #[test]
+    fn any_json_is_a_body_and_unknown_keys_are_dropped() {
+        let messages = json!([{"body": null}, {"body": [1, {"a": "b"}], "ttl": 60, "extra": 1}]);
+        assert_eq!(parsed(messages).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn malformed_messages_are_refused() {
+        for wrong in [
+            json!([]),
+            json!({}),
+            json!([1]),
+            json!([{}]),
+            json!([{"ttl": 60}]),
+            json!([{"body": 1, "ttl": 59}]),
+            json!([{"body": 1, "ttl": 1_209_601}]),
+            json!([{"body": 1, "ttl": "60"}]),
+            json!([{"body": 1, "ttl": null}]),
+            json!([{"body": 1, "delay": -1}]),
+            json!([{"body": 1, "delay": 901}]),
+            json!([{"body": 1}, {"body": 1, "ttl": 1.5}]),
+        ] {
+            assert!(parsed(wrong.clone()).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_queue_s_defaults_hold_for_messages_that_say_nothing() {
+        let options = ServiceOptions::default();
+        let metadata = json!({"_default_message_ttl": 70, "_default_message_delay": 5});
+        let metadata = QueueMetadata(metadata.as_object().unwrap().clone());
+        let defaults = metadata.message_defaults(&options);
+        let built = new_messages(Some(json!([{"body": 1}])), defaults, &options).unwrap();
+        let wanted = NewMessage::json(&json!(1))
+            .and_then(|message| message.with_ttl(Duration::from_secs(70)))
+            .and_then(|message| message.with_delay(Duration::from_secs(5)));
+        assert_eq!(built, [wanted.unwrap()]);
+    }
+}

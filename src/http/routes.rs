@@ -1,0 +1,243 @@
+//! Which resource a path names, which methods it knows, and the order of the checks: path (404),
+//! headers (400, 406), queue name (400), method (405), and only then the resource itself.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::header::ALLOW;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::checks::{self, Caller};
+use super::error::ApiError;
+use super::params::{self, Query};
+use super::{Service, claims, home, json, messages, queues, stats};
+use crate::{Queue, QueueName, Store};
+
+/// A request that has passed the checks.
+pub(super) struct Call {
+    pub(super) service: Arc<Service>,
+    pub(super) caller: Caller,
+    pub(super) query: Query,
+    pub(super) headers: HeaderMap,
+}
+
+impl Call {
+    pub(super) fn store(&self) -> &Store {
+        &self.service.store
+    }
+
+    /// Reads the request's body, up to `max` bytes.
+    pub(super) async fn read(&self, body: Body, max: usize) -> Result<Bytes, ApiError> {
+        json::read(&self.headers, body, max).await
+    }
+}
+
+/// The queue that a path names, with its path.
+pub(super) struct Target {
+    pub(super) queue: Queue,
+    pub(super) name: QueueName,
+}
+
+impl Target {
+    /// `/v2/queues/<name>`.
+    pub(super) fn path(&self) -> String {
+        format!("/v2/queues/{}", self.name)
+    }
+}
+
+/// What a path names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Route {
+    Versions,
+    Home,
+    Ping,
+    Health,
+    Queues,
+    Queue { name: String, part: Part },
+}
+
+/// What a path names within a queue, whose name is yet to be checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Part {
+    Itself,
+    Stats,
+    Purge,
+    Messages,
+    Message(String),
+    Claims,
+    Claim(String),
+}
+
+impl Route {
+    fn of(path: &str) -> Option<Self> {
+        if path == "/" {
+            return Some(Self::Versions);
+        }
+        let rest = path.strip_prefix("/v2/")?;
+        let segments: Vec<String> = rest.split('/').map(params::decode).collect();
+        let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+        let (name, part) = match segments[..] {
+            [""] => return Some(Self::Home),
+            ["ping"] => return Some(Self::Ping),
+            ["health"] => return Some(Self::Health),
+            ["queues"] => return Some(Self::Queues),
+            ["queues", name] => (name, Part::Itself),
+            ["queues", name, "stats"] => (name, Part::Stats),
+            ["queues", name, "purge"] => (name, Part::Purge),
+            ["queues", name, "messages"] => (name, Part::Messages),
+            ["queues", name, "messages", id] if !id.is_empty() => (name, Part::Message(id.into())),
+            ["queues", name, "claims"] => (name, Part::Claims),
+            ["queues", name, "claims", id] if !id.is_empty() => (name, Part::Claim(id.into())),
+            _ => return None,
+        };
+        Some(Self::Queue { name: name.to_owned(), part })
+    }
+
+    /// The methods that the resource knows, apart from OPTIONS.
+    fn methods(&self) -> &'static [Method] {
+        const GET: &[Method] = &[Method::GET];
+        const POST: &[Method] = &[Method::POST];
+        match self {
+            Self::Versions | Self::Home | Self::Health | Self::Queues => GET,
+            Self::Ping => &[Method::GET, Method::HEAD],
+            Self::Queue { part, .. } => match part {
+                Part::Itself => &[Method::DELETE, Method::GET, Method::PATCH, Method::PUT],
+                Part::Stats => GET,
+                Part::Purge | Part::Claims => POST,
+                Part::Messages => &[Method::DELETE, Method::GET, Method::POST],
+                Part::Message(_) => &[Method::DELETE, Method::GET],
+                Part::Claim(_) => &[Method::DELETE, Method::GET, Method::PATCH],
+            },
+        }
+    }
+
+    fn allow(&self) -> String {
+        let mut names: Vec<&str> = self.methods().iter().map(Method::as_str).collect();
+        names.push("OPTIONS");
+        names.join(", ")
+    }
+
+    /// Types that the resource has besides JSON.
+    fn other_types(&self) -> &'static [&'static str] {
+        match self {
+            Self::Home => &[home::MEDIA_TYPE],
+            _ => &[],
+        }
+    }
+}
+
+/// Answers one request; every answer carries the request's id.
+pub(super) async fn handle(State(service): State<Arc<Service>>, request: Request) -> Response {
+    let id = format!("req-{}", Uuid::new_v4());
+    tracing::debug!(%id, method = %request.method(), path = request.uri().path(), "request");
+    let mut response = answer(service, request).await.unwrap_or_else(IntoResponse::into_response);
+    tracing::debug!(%id, status = response.status().as_u16(), "answer");
+    if let Ok(id) = HeaderValue::try_from(id) {
+        response.headers_mut().insert("x-openstack-request-id", id);
+    }
+    response
+}
+
+async fn answer(service: Arc<Service>, request: Request) -> Result<Response, ApiError> {
+    let route = Route::of(request.uri().path()).ok_or_else(ApiError::no_route)?;
+    let (head, body) = request.into_parts();
+    if route == Route::Versions {
+        check_method(&route, &head.method)?;
+        return Ok(home::versions());
+    }
+    let caller = checks::caller(&head.headers, route.other_types(), service.options.client_ids)?;
+    let query = Query::parse(head.uri.query());
+    let call = Call { service, caller, query, headers: head.headers };
+    let Route::Queue { name, part } = &route else {
+        check_method(&route, &head.method)?;
+        return match (&route, head.method) {
+            (_, Method::OPTIONS) => Ok(options(&route)),
+            (Route::Home, _) => Ok(home::document()),
+            (Route::Ping, _) => home::ping(&call).await,
+            (Route::Health, _) => Ok(home::health(&call).await),
+            (Route::Queues, _) => queues::list(&call).await,
+            (Route::Versions | Route::Queue { .. }, _) => Err(ApiError::no_route()),
+        };
+    };
+    let name = QueueName::new(name).map_err(|error| ApiError::queue_name(&error))?;
+    check_method(&route, &head.method)?;
+    let target = Target { queue: call.store().queue(&call.caller.project, &name), name };
+    match (part, head.method) {
+        (_, Method::OPTIONS) => Ok(options(&route)),
+        (Part::Itself, Method::PUT) => queues::create(&call, body, &target).await,
+        (Part::Itself, Method::GET) => queues::show(&call, &target).await,
+        (Part::Itself, Method::PATCH) => queues::patch(&call, body, &target).await,
+        (Part::Itself, Method::DELETE) => queues::delete(&target).await,
+        (Part::Stats, Method::GET) => stats::show(&call, &target).await,
+        (Part::Purge, Method::POST) => queues::purge(&call, body, &target).await,
+        (Part::Messages, Method::POST) => messages::post(&call, body, &target).await,
+        (Part::Messages, Method::GET) => messages::list(&call, &target).await,
+        (Part::Messages, Method::DELETE) => messages::delete_some(&call, &target).await,
+        (Part::Message(id), Method::GET) => messages::show(&target, id).await,
+        (Part::Message(id), Method::DELETE) => messages::delete(&call, &target, id).await,
+        (Part::Claims, Method::POST) => claims::create(&call, body, &target).await,
+        (Part::Claim(id), Method::GET) => claims::show(&target, id).await,
+        (Part::Claim(id), Method::PATCH) => claims::renew(&call, body, &target, id).await,
+        (Part::Claim(id), Method::DELETE) => claims::release(&target, id).await,
+        _ => Err(ApiError::no_method(route.allow())),
+    }
+}
+
+fn check_method(route: &Route, method: &Method) -> Result<(), ApiError> {
+    if method == Method::OPTIONS || route.methods().contains(method) {
+        return Ok(());
+    }
+    Err(ApiError::no_method(route.allow()))
+}
+
+fn options(route: &Route) -> Response {
+    let mut response = StatusCode::OK.into_response();
+    if let Ok(allow) = HeaderValue::try_from(route.allow()) {
+        response.headers_mut().insert(ALLOW, allow);
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue(name: &str, part: Part) -> Option<Route> {
+        Some(Route::Queue { name: name.into(), part })
+    }
+
+    #[test]
+    fn paths_name_resources() {
+        assert_eq!(Route::of("/"), Some(Route::Versions));
+        assert_eq!(Route::of("/v2/"), Some(Route::Home));
+        assert_eq!(Route::of("/v2/queues"), Some(Route::Queues));
+        assert_eq!(Route::of("/v2/queues/a.b"), queue("a.b", Part::Itself));
+        assert_eq!(Route::of("/v2/queues/"), queue("", Part::Itself));
+        assert_eq!(Route::of("/v2/queues/q/messages/m"), queue("q", Part::Message("m".into())));
+        assert_eq!(Route::of("/v2/queues/q%2Fx/stats"), queue("q/x", Part::Stats));
+    }
+
+    #[test]
+    fn other_paths_name_nothing() {
+        for path in [
+            "/v2",
+            "//",
+            "/v2//",
+            "/v1/queues",
+            "/v2/ping/",
+            "/v2/queues/q/",
+            "/v2/queues/q/messages/",
+            "/v2/queues/q/claims/",
+            "/v2/queues/q/subscriptions",
+            "/v2/queues/q/messages/m/x",
+            "/v2/pools",
+            "",
+        ] {
+            assert_eq!(Route::of(path), None, "{path}");
+        }
+    }
+}
