@@ -309,3 +309,97 @@ fn clients(extras: &[u8]) -> Result<Vec<ClientId>, NotABlock> {
     }
     Ok(clients)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn client() -> impl Strategy<Value = Option<ClientId>> {
+        prop_oneof![
+            Just(None),
+            (0u8..5).prop_map(|number| ClientId::new(&format!("client-{number}")).ok())
+        ]
+    }
+
+    prop_compose! {
+        fn record()(
+            index: u8,
+            state in 0u8..4,
+            client in client(),
+            ttl_ms: u32,
+            delay_ms: u32,
+            body: Vec<u8>,
+        ) -> Record {
+            let state = State::decode(state).unwrap();
+            Record { index, state, client, ttl_ms, delay_ms, envelope: Bytes::from(body) }
+        }
+    }
+
+    prop_compose! {
+        fn block()(
+            ordinal: u32,
+            arrived_ms: u64,
+            ended in 0usize..4,
+            records in prop::collection::vec(record(), 0..20),
+        ) -> Block {
+            let sent = u16::try_from(records.len() + ended).unwrap();
+            Block { ordinal, arrived_ms, sent, records }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_block_comes_back(block in block()) {
+            prop_assert_eq!(Block::decode(&block.encode()), Ok(block));
+        }
+
+        #[test]
+        fn a_header_is_read_without_the_bodies(block in block()) {
+            let stored = block.encode();
+            let header = BlockHeader::decode(&stored).unwrap();
+            prop_assert_eq!(BlockHeader::decode(&stored[..header.bodies_at]), Ok(header.clone()));
+            prop_assert_eq!(header.records.len(), block.records.len());
+            prop_assert_eq!(header.sent, block.sent);
+        }
+
+        #[test]
+        fn a_new_block_has_its_messages_in_order(
+            records in prop::collection::vec(record(), 0..300),
+        ) {
+            let block = Block::of(records.clone());
+            prop_assert_eq!(block.records.len(), records.len().min(MAX_MESSAGES));
+            prop_assert_eq!(usize::from(block.sent), block.records.len());
+            for (index, (made, given)) in block.records.iter().zip(records).enumerate() {
+                prop_assert_eq!(usize::from(made.index), index);
+                prop_assert_eq!(&made.envelope, &given.envelope);
+            }
+            prop_assert_eq!(Block::decode(&block.encode()), Ok(block));
+        }
+
+        #[test]
+        fn decoding_anything_never_panics(bytes: Vec<u8>) {
+            let _ = BlockHeader::decode(&bytes);
+            let _ = Block::decode(&Bytes::from(bytes));
+        }
+
+        /// Random bytes rarely get past the version: damaged blocks do.
+        #[test]
+        fn decoding_a_damaged_block_never_panics(
+            block in block(),
+            damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let mut stored = block.encode().to_vec();
+            for (place, byte) in damage {
+                let at = place.index(stored.len().min(200));
+                stored[at] = byte;
+            }
+            let _ = Block::decode(&Bytes::from(stored.clone()));
+            stored.truncate(cut.index(stored.len() + 1));
+            let _ = BlockHeader::decode(&stored);
+            let _ = Block::decode(&Bytes::from(stored));
+        }
+    }
+}

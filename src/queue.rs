@@ -306,7 +306,8 @@ impl Queue {
         for (what, duration) in [("claim ttl", options.ttl), ("claim grace", options.grace)] {
             whole_ms(what, duration)?;
         }
-        let (core, state, options) = (Arc::clone(&self.core), Arc::clone(&self.state), options.clone());
+        let (core, state, options) =
+            (Arc::clone(&self.core), Arc::clone(&self.state), options.clone());
         let (tell, told) = tokio::sync::oneshot::channel();
         let work = async move {
             let claimed = core.claim(&state, &options).await;
@@ -376,6 +377,9 @@ fn in_range(what: &str, limit: usize) -> Result<(), Error> {
 
 fn whole_ms(what: &str, duration: Duration) -> Result<u32, Error> {
     u32::try_from(duration.as_millis()).ok().filter(|_| duration <= MAX_TTL).ok_or_else(|| {
-        Error::invalid(format!("{what} of {duration:?}: at most {} s are allowed", MAX_TTL.as_secs()))
+        Error::invalid(format!(
+            "{what} of {duration:?}: at most {} s are allowed",
+            MAX_TTL.as_secs()
+        ))
     })
 }

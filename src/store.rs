@@ -10,6 +10,7 @@ use crate::error::{Error, ErrorKind};
 use crate::name::{Project, QueueName};
 use crate::node::Node;
 use crate::node::memory::MemoryNode;
+use crate::node::redis::RedisNode;
 use crate::pool::{POOL_REGISTER, Pool};
 use crate::queue::{MAX_BATCH, Metadata, Queue};
 
@@ -209,8 +210,8 @@ impl StoreBuilder {
             let name = format!("embedded-{number}");
             nodes.push(Arc::new(MemoryNode::new(name, env.clock.clone())));
         }
-        if !self.urls.is_empty() {
-            return Err(Error::new(ErrorKind::Config, "nodes by URL are not built yet"));
+        for url in &self.urls {
+            nodes.push(Arc::new(RedisNode::connect(url)?));
         }
         if nodes.len() < self.config.copies_min {
             return Err(Error::new(

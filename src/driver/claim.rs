@@ -119,8 +119,7 @@ impl Core {
                     limit: wish.limit,
                     max_bytes: PICK_BYTES,
                 });
-                let answer: Result<Picked, Failure> =
-                    ask(&self.pool, group.cookie.node, op).await;
+                let answer: Result<Picked, Failure> = ask(&self.pool, group.cookie.node, op).await;
                 let settled = match answer {
                     Ok(picked) if picked.refused.is_empty() || picked.on.is_some() => Ok(picked),
                     Ok(picked) => Err(self.mend(queue, &group, &picked.refused).await?),
@@ -166,9 +165,10 @@ impl Core {
         for (placement, refusal) in refused {
             match refusal {
                 Refusal::EndUnknown | Refusal::Open => {
-                    let untold = group.segments.iter().find(|segment| {
-                        first_placement(segment) == Some(*placement)
-                    });
+                    let untold = group
+                        .segments
+                        .iter()
+                        .find(|segment| first_placement(segment) == Some(*placement));
                     if let Some(segment) = untold {
                         self.tell_end(segment).await;
                     }
@@ -413,11 +413,7 @@ fn first_placement(segment: &Segment) -> Option<Placement> {
 }
 
 /// The closed segments before `until`, cut into runs that one node can be asked about in one step.
-fn groups(
-    manifest: &Manifest,
-    pool: crate::id::PoolId,
-    until: Option<SegmentNo>,
-) -> Vec<Group> {
+fn groups(manifest: &Manifest, pool: crate::id::PoolId, until: Option<SegmentNo>) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     let before = |segment: &&Segment| until.is_none_or(|until| segment.no < until);
     let closed = manifest.segments.iter().filter(|s| !s.is_open() && !s.lost);

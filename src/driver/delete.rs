@@ -14,9 +14,9 @@ use super::holders::{Answers, Spread};
 use super::{Core, QueueState};
 use crate::error::{Error, ErrorKind};
 use crate::id::{MessageRef, Placement, SegmentNo};
+use crate::message::Message;
 use crate::node::{Coverage, Delete, DeleteStatus, Deleted, Guard, Op};
 use crate::protocol::frontier::covered;
-use crate::message::Message;
 use crate::protocol::manifest::Segment;
 use crate::queue::{ClaimOptions, DeleteWhere};
 use crate::token::{ClaimId, MessageId};
@@ -284,8 +284,8 @@ fn combine(told: &[(Placement, Deleted)], place: usize) -> (Ending, Option<Place
     let ended = statuses()
         .find(|(_, s)| *s == DeleteStatus::Ended)
         .or_else(|| statuses().find(|(_, s)| *s == DeleteStatus::Absent));
-    let refused = statuses()
-        .find(|(_, s)| matches!(s, DeleteStatus::Claimed | DeleteStatus::NotClaimed));
+    let refused =
+        statuses().find(|(_, s)| matches!(s, DeleteStatus::Claimed | DeleteStatus::NotClaimed));
     let any_deleted = statuses().any(|(_, s)| s == DeleteStatus::Ended);
     match (ended, refused) {
         (Some((at, _)), Some(_)) if any_deleted => (Ending::Deleted, Some(at)),
@@ -293,7 +293,7 @@ fn combine(told: &[(Placement, Deleted)], place: usize) -> (Ending, Option<Place
         (Some(_), None) if any_deleted => (Ending::Deleted, None),
         (_, Some((_, DeleteStatus::NotClaimed))) => (Ending::NotClaimed, None),
         (None, Some(_)) => (Ending::Claimed, None),
-        (Some(_) | None, None) | (Some(_), Some(_)) => (Ending::Absent, None),
+        (Some(_) | None, None) => (Ending::Absent, None),
     }
 }
 

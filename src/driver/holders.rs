@@ -139,7 +139,10 @@ impl Core {
                 answer,
                 Err(Failure::Silent(_)
                     | Failure::Refused(
-                        Refusal::Gone | Refusal::Stranger { .. } | Refusal::Stale { .. } | Refusal::EndUnknown
+                        Refusal::Gone
+                            | Refusal::Stranger { .. }
+                            | Refusal::Stale { .. }
+                            | Refusal::EndUnknown
                     ))
             );
             if !holds {

@@ -57,8 +57,8 @@ impl Core {
                 let mut manifest =
                     present.filter(|manifest| manifest.alive).ok_or_else(|| not_found(queue))?;
                 let new = change(&Metadata::new(manifest.metadata.clone())?)?;
-                let changed = new.as_bytes() != manifest.metadata
-                    && manifest.set_metadata(new.as_bytes());
+                let changed =
+                    new.as_bytes() != manifest.metadata && manifest.set_metadata(new.as_bytes());
                 Ok((manifest, changed))
             })
             .await?;

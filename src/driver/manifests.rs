@@ -5,14 +5,14 @@
 //! that could not be checked for more than a second is *old*: answers that rest on it alone are
 //! not given.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, Weak};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::ask::internal;
-use super::{Core, QueueState, locked};
+use super::{QueueState, locked};
 use crate::error::{Error, ErrorKind};
 use crate::pool::{Change, Changed, Pool};
 use crate::protocol::manifest::Manifest;
@@ -22,22 +22,72 @@ const FRESH_FOR: Duration = Duration::from_millis(1500);
 /// Manifests kept at most.
 const KEPT: usize = 200_000;
 
+/// Changes remembered, for reads that were under way when they were told.
+const REMEMBERED: usize = 64;
+
 /// The manifests that this process knows.
 #[derive(Debug)]
 pub(crate) struct Manifests {
     pool: Arc<Pool>,
-    known: Mutex<BTreeMap<String, Known>>,
+    table: Arc<Mutex<Table>>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    known: BTreeMap<String, Known>,
+    /// The changes told last, and when.
+    told: VecDeque<(Instant, Changed)>,
+    /// What was told before this is not remembered any more.
+    told_since: Option<Instant>,
+}
+
+impl Table {
+    fn hear(&mut self, changed: &Changed) {
+        match changed {
+            Changed::Names(names) => {
+                for name in names {
+                    self.doubt(name);
+                }
+            }
+            Changed::Everything => self.known.values_mut().for_each(|known| known.stale = true),
+        }
+        self.told.push_back((Instant::now(), changed.clone()));
+        if self.told.len() > REMEMBERED {
+            self.told_since = self.told.pop_front().map(|(at, _)| at);
+        }
+    }
+
+    fn doubt(&mut self, name: &str) {
+        if let Some(known) = self.known.get_mut(name) {
+            known.stale = true;
+        }
+    }
+
+    /// Whether a value read at `at` may have changed by what was told since.
+    fn changed_since(&self, name: &str, at: Instant) -> bool {
+        self.told_since.is_some_and(|since| at <= since)
+            || self.told.iter().any(|(told, changed)| *told >= at && changed.includes(name))
+    }
 }
 
 #[derive(Debug, Clone)]
 struct Known {
     manifest: Arc<Manifest>,
     read_at: Instant,
+    /// Somebody said that it changed since.
+    stale: bool,
 }
 
 impl Manifests {
     pub(crate) fn new(pool: Arc<Pool>) -> Self {
-        Self { pool, known: Mutex::default() }
+        let table = Arc::new(Mutex::new(Table::default()));
+        let told = Arc::downgrade(&table);
+        pool.registers().on_change(move |changed| {
+            if let Some(table) = told.upgrade() {
+                locked(&table).hear(changed);
+            }
+        });
+        Self { pool, table }
     }
 
     /// The manifest as it was known at most about a second ago, asking keepers only if needed.
@@ -54,17 +104,14 @@ impl Manifests {
 
     /// What is known without asking, if it is fresh.
     pub(crate) fn cached(&self, queue: &QueueState) -> Option<Arc<Manifest>> {
-        let known = locked(&self.known).get(&queue.register).cloned()?;
-        let checked = match self.pool.registers().fresh_at() {
-            Some(at) => at.max(known.read_at),
-            None => known.read_at,
-        };
-        (checked.elapsed() <= FRESH_FOR).then_some(known.manifest)
+        let known = locked(&self.table).known.get(&queue.register).cloned()?;
+        let checked = self.pool.registers().fresh_at().max(known.read_at);
+        (!known.stale && checked.elapsed() <= FRESH_FOR).then_some(known.manifest)
     }
 
     /// What is known, however old.
     pub(crate) fn old(&self, queue: &QueueState) -> Option<Arc<Manifest>> {
-        locked(&self.known).get(&queue.register).map(|known| Arc::clone(&known.manifest))
+        locked(&self.table).known.get(&queue.register).map(|known| Arc::clone(&known.manifest))
     }
 
     /// The manifest as a majority of keepers has it now.
@@ -78,21 +125,21 @@ impl Manifests {
         Ok(manifest.alive.then_some(manifest))
     }
 
-    /// Forgets what is known, because a node said otherwise.
+    /// Asks the keepers again next time, because a node said otherwise.
     pub(crate) fn forget(&self, queue: &QueueState) {
-        locked(&self.known).remove(&queue.register);
+        locked(&self.table).doubt(&queue.register);
     }
 
     fn learn(&self, queue: &QueueState, manifest: Arc<Manifest>, at: Instant) -> Arc<Manifest> {
-        let mut known = locked(&self.known);
-        if known.len() >= KEPT && !known.contains_key(&queue.register) {
-            known.pop_first();
-        }
-        let newest = match known.get(&queue.register) {
+        let mut table = locked(&self.table);
+        let newest = match table.known.get(&queue.register) {
             Some(other) if other.manifest.version > manifest.version => other.clone(),
-            _ => Known { manifest, read_at: at },
+            _ => Known { manifest, read_at: at, stale: table.changed_since(&queue.register, at) },
         };
-        known.insert(queue.register.clone(), newest.clone());
+        if table.known.len() >= KEPT && !table.known.contains_key(&queue.register) {
+            table.known.pop_first();
+        }
+        table.known.insert(queue.register.clone(), newest.clone());
         newest.manifest
     }
 
@@ -125,10 +172,8 @@ impl Manifests {
         mut change: impl FnMut(Option<Manifest>) -> Result<(Manifest, bool), Error> + Send,
     ) -> Result<(Arc<Manifest>, bool), Error> {
         let asked = Instant::now();
-        let done = self.pool.registers().update(
-            &queue.register,
-            Some(queue.index.clone()),
-            |present| {
+        let done =
+            self.pool.registers().update(&queue.register, Some(queue.index.clone()), |present| {
                 let present = present.map(|bytes| decode(queue, bytes)).transpose()?;
                 let (manifest, changed) = change(present)?;
                 if !changed {
@@ -138,8 +183,7 @@ impl Manifests {
                     .encode()
                     .map_err(|error| internal("manifest cannot be encoded").because(error))?;
                 Ok(Change::Write { value, listed: manifest.alive, out: (manifest, true) })
-            },
-        );
+            });
         let (manifest, changed) = match done.await {
             Ok(done) => done,
             Err(error) => {
@@ -159,27 +203,4 @@ pub(crate) fn not_found(queue: &QueueState) -> Error {
 fn decode(queue: &QueueState, bytes: &[u8]) -> Result<Manifest, Error> {
     Manifest::decode(bytes)
         .map_err(|why| internal(format!("queue {}: unreadable manifest: {why}", queue.name)))
-}
-
-/// Drops manifests as the keepers tell that they changed, until the store ends.
-pub(crate) async fn follow(core: Weak<Core>) {
-    let Some(mut changes) = core.upgrade().map(|core| core.pool.registers().changes()) else {
-        return;
-    };
-    loop {
-        let changed = changes.recv().await;
-        let Some(core) = core.upgrade() else { return };
-        match changed {
-            Ok(Changed::Names(names)) => {
-                let mut known = locked(&core.manifests.known);
-                for name in names.iter() {
-                    known.remove(name);
-                }
-            }
-            Ok(Changed::Anything) | Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {
-                locked(&core.manifests.known).clear();
-            }
-            Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
-        }
-    }
 }

@@ -17,20 +17,28 @@ use crate::pool::Pool;
 use crate::token::QueueTag;
 
 pub(crate) mod ask;
+pub(crate) mod bootstrap;
+pub(crate) mod changes;
 pub(crate) mod claim;
 pub(crate) mod delete;
 pub(crate) mod holders;
+pub(crate) mod keepers;
 pub(crate) mod life;
 pub(crate) mod manifests;
+pub(crate) mod membership;
 pub(crate) mod moving;
+pub(crate) mod nodes;
 pub(crate) mod opening;
 pub(crate) mod post;
 pub(crate) mod read;
+pub(crate) mod registers;
 pub(crate) mod repair;
 pub(crate) mod salvage;
 pub(crate) mod sending;
 pub(crate) mod stats;
 pub(crate) mod survey;
+#[cfg(test)]
+mod tests;
 pub(crate) mod upkeep;
 
 use manifests::Manifests;
@@ -83,7 +91,6 @@ impl Core {
             tasks: Mutex::new(Some(JoinSet::new())),
         });
         core.spawn(upkeep::run(Arc::downgrade(&core)));
-        core.spawn(manifests::follow(Arc::downgrade(&core)));
         core
     }
 

@@ -43,7 +43,7 @@ impl Core {
             return Ok(manifest);
         };
         tracing::debug!(queue = queue.name, segment = %no, why, "moving on");
-        let (sealing, next) = futures_util::join!(
+        let (sealing, next) = tokio::join!(
             self.seal(segment),
             self.open_segment(queue, manifest.generation, manifest.next, Some(segment)),
         );
@@ -57,7 +57,11 @@ impl Core {
             self.wipe_unused(next.ok());
             let failures: Vec<Failure> =
                 sealing.failures.into_iter().map(|(_, failure)| failure).collect();
-            return Err(unavailable(&queue.name, "no replica of the open segment answers", &failures));
+            return Err(unavailable(
+                &queue.name,
+                "no replica of the open segment answers",
+                &failures,
+            ));
         }
         if all_lost {
             tracing::error!(
@@ -96,10 +100,7 @@ impl Core {
             // replicas will find them if they are not.
             Err(error) => return Err(error),
         };
-        let used = |segment: &Segment| manifest.segment(segment.no).is_some_and(|now| *now == *segment);
-        if !won || next.as_ref().is_some_and(|next| !used(next)) {
-            self.wipe_unused(next);
-        }
+        self.wipe_unnamed(&manifest, next);
         if !won {
             return Ok(manifest);
         }
@@ -193,5 +194,15 @@ impl Core {
         if let Some(next) = next {
             self.wipe(next.replicas.iter().map(|replica| replica.at(self.pool.id())).collect());
         }
+    }
+
+    /// Wipes replicas that were opened for a segment that did not come to be. What counts is what
+    /// the manifest names, not who changed it: the change may have been made by an attempt whose
+    /// answer was lost.
+    pub(crate) fn wipe_unnamed(self: &Arc<Self>, manifest: &Manifest, opened: Option<Segment>) {
+        let named = |segment: &Segment| {
+            segment.replicas.iter().any(|replica| manifest.names(replica.placement))
+        };
+        self.wipe_unused(opened.filter(|segment| !named(segment)));
     }
 }

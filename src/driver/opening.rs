@@ -84,8 +84,7 @@ impl Core {
         let from = start(&candidates, last_first, xxh3_64(queue.register.as_bytes()));
         let nodes = order(&candidates, from, &[]);
         let of = SegmentOf { register: queue.register.clone(), generation, segment: no };
-        let (opened, failures) =
-            self.open_on(nodes, config.copies, Role::Appending, &of).await;
+        let (opened, failures) = self.open_on(nodes, config.copies, Role::Appending, &of).await;
         if opened.len() < config.copies_min {
             let what = format!(
                 "{} of {} nodes can take a new segment, {} are needed",
@@ -122,27 +121,20 @@ impl Core {
         }
         let segment =
             self.open_segment(queue, known.generation, known.next, known.segments.last()).await?;
-        let opened: Vec<ReplicaAt> =
-            segment.replicas.iter().map(|replica| replica.at(self.pool.id())).collect();
         let added = self
             .manifests
             .change(queue, |manifest| {
                 manifest.generation == known.generation && manifest.add_open(segment.clone())
             })
             .await;
-        match added {
-            Ok((manifest, true)) => Ok(manifest),
-            Ok((manifest, false)) => {
-                self.wipe(opened);
-                if manifest.open_segment().is_some() {
-                    return Ok(manifest);
-                }
-                Err(Error::unavailable(format!(
-                    "queue {}: its segments change too fast",
-                    queue.name
-                )))
-            }
-            Err(error) => Err(error),
+        let (manifest, _) = added?;
+        self.wipe_unnamed(&manifest, Some(segment));
+        match manifest.open_segment() {
+            Some(_) => Ok(manifest),
+            None => Err(Error::unavailable(format!(
+                "queue {}: its segments change too fast",
+                queue.name
+            ))),
         }
     }
 }

@@ -193,9 +193,7 @@ impl Core {
     ) -> Result<Step, Error> {
         let Some(end) = &segment.end else { return Ok(Step::Again) };
         let mut replicas = self.addresses(segment, Standing::Full);
-        replicas.sort_by_key(|at| {
-            (at.placement != walk.placement, !self.pool.usable(at.cookie))
-        });
+        replicas.sort_by_key(|at| (at.placement != walk.placement, !self.pool.usable(at.cookie)));
         let thin = replicas.len() < self.pool.config().copies_min;
         let mut failures: Vec<Failure> = Vec::new();
         for at in replicas {
@@ -270,9 +268,7 @@ impl Core {
         walk: &mut Walk,
     ) -> Result<Step, Error> {
         let mut replicas = self.addresses(segment, Standing::Full);
-        replicas.sort_by_key(|at| {
-            (at.placement != walk.placement, !self.pool.usable(at.cookie))
-        });
+        replicas.sort_by_key(|at| (at.placement != walk.placement, !self.pool.usable(at.cookie)));
         let Some((at, others)) = replicas.split_first() else { return Ok(Step::Again) };
         if at.placement != walk.placement {
             walk.placement = at.placement;
@@ -287,7 +283,7 @@ impl Core {
             let questions =
                 others.iter().map(|at| (at.cookie.node, Op::Probe { at: *at })).collect();
             let read = self.read_op(*at, from, walk);
-            let (page, probes) = futures_util::join!(
+            let (page, probes) = tokio::join!(
                 ask::<Page>(&self.pool, at.cookie.node, read),
                 ask_all::<Coverage>(&self.pool, questions),
             );
@@ -309,7 +305,9 @@ impl Core {
                 if unsealed {
                     return Ok(Step::Stop);
                 }
-                return self.resolve(queue, segment, "a replica is sealed or does not answer").await;
+                return self
+                    .resolve(queue, segment, "a replica is sealed or does not answer")
+                    .await;
             }
         }
     }
@@ -341,10 +339,9 @@ impl Core {
         let next = page.next;
         let waits = |walk: &Walk| walk.passage.waited_ms.is_some();
         for block in page.blocks {
-            let entries = walk
-                .passage
-                .take(block, bound)
-                .map_err(|hole| Broken::Hole(format!("block {} of {}", hole.block, hole.producer)))?;
+            let entries = walk.passage.take(block, bound).map_err(|hole| {
+                Broken::Hole(format!("block {} of {}", hole.block, hole.producer))
+            })?;
             for entry in entries {
                 let message = self.message(queue, walk.tag, walk.segment, entry);
                 walk.messages.push(message.map_err(Broken::Other)?);
@@ -405,7 +402,7 @@ impl Core {
             let questions =
                 others.map(|at| (at.cookie.node, Op::Probe { at: *at })).collect::<Vec<_>>();
             let asked = [Op::Probe { at: *at }, Op::Get { at: *at, refs: refs.to_vec() }];
-            let (answer, probes) = futures_util::join!(
+            let (answer, probes) = tokio::join!(
                 self.pool.ask(at.cookie.node, asked.into()),
                 ask_all::<Coverage>(&self.pool, questions),
             );
@@ -489,4 +486,3 @@ impl From<Broken> for Error {
         }
     }
 }
-

@@ -5,18 +5,21 @@
 //! copied, so that an operation of somebody who does not know of the new replica is either in the
 //! copy or refused (Q7, Q8).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::ask::{Failure, ask, ask_all};
 use super::{Core, QueueState};
 use crate::error::Error;
-use crate::id::{NodeId, ReplicaAt, SegmentNo};
+use crate::id::{Cookie, Generation, NodeId, ReplicaAt, SegmentNo};
 use crate::node::{CopyBatch, Coverage, Frontier, Op, Refusal, Role, SegmentOf};
 use crate::protocol::frontier::{covered, covers};
-use crate::protocol::manifest::{Manifest, Segment, Standing};
+use crate::protocol::manifest::{Manifest, Replica, Segment, Standing};
 use crate::protocol::placement::order;
 
 /// Bytes of one batch of a copy.
@@ -26,69 +29,78 @@ const COPY_PATIENCE: Duration = Duration::from_secs(2);
 /// How long somebody else's copy is waited for before it is given up for dead.
 const ABANDONED_AFTER: Duration = Duration::from_secs(3);
 
-/// What one attempt at a repair came to.
+/// Rounds in one go at making a queue whole.
+const ROUNDS: usize = 10_000;
+/// Segments that get a replica in one round.
+const AT_ONCE: usize = 32;
+/// Segments copied at the same time.
+const COPIES_IN_FLIGHT: usize = 4;
+
+/// Why a replica was not filled.
+struct Unfilled {
+    failure: Failure,
+    /// A full replica that did not hear of the new version.
+    unfenced: Option<Cookie>,
+}
+
+impl From<Failure> for Unfilled {
+    fn from(failure: Failure) -> Self {
+        Self { failure, unfenced: None }
+    }
+}
+
+/// What one round of repairs came to.
 #[derive(Debug, PartialEq)]
-enum Attempt {
-    /// Nothing is missing (any more), or the segment is gone.
+enum Round {
+    /// Nothing is missing (any more).
     Whole,
-    /// One more copy was made; more may be missing.
-    Copied,
-    /// Somebody else is at it.
-    Underway,
+    /// Something was mended; more may be missing.
+    Mended,
     /// It cannot be done now.
     Failed(String),
+}
+
+/// A segment and the replica that is to be filled for it.
+struct Job {
+    segment: Segment,
+    at: ReplicaAt,
 }
 
 impl Core {
     /// Repairs a segment in the background, at once.
     pub(crate) fn repair_soon(self: &Arc<Self>, queue: &Arc<QueueState>, no: SegmentNo) {
-        let (core, queue) = (Arc::downgrade(self), Arc::clone(queue));
-        self.spawn(async move {
-            let Some(core) = core.upgrade() else { return };
-            // One repair of a queue at a time: whoever holds the lock goes through all of it.
-            let Ok(_repairing) = queue.repairing.try_lock() else { return };
-            let copies_min = core.pool.config().copies_min;
-            if let Attempt::Failed(why) = core.repair(&queue, no, copies_min).await {
-                tracing::debug!(queue = queue.name, segment = %no, why, "repair failed");
-            }
-        });
-    }
-
-    /// Repairs every segment that has fewer than `copies_min` full replicas, at once.
-    pub(crate) fn repair_thin(self: &Arc<Self>, queue: &Arc<QueueState>, manifest: &Manifest) {
-        if self.thin_segments(manifest).next().is_none() {
+        if queue.repairing.try_lock().is_err() {
+            // Whoever holds it goes through all of the queue's segments.
             return;
         }
         let (core, queue) = (Arc::downgrade(self), Arc::clone(queue));
         self.spawn(async move {
             let Some(core) = core.upgrade() else { return };
+            tracing::debug!(queue = queue.name, segment = %no, "repairing");
             core.restore(&queue, core.pool.config().copies_min).await;
         });
     }
 
-    fn thin_segments<'a>(&self, manifest: &'a Manifest) -> impl Iterator<Item = &'a Segment> {
+    /// Repairs every segment that has fewer than `copies_min` full replicas, at once.
+    pub(crate) fn repair_thin(self: &Arc<Self>, queue: &Arc<QueueState>, manifest: &Manifest) {
         let copies_min = self.pool.config().copies_min;
-        let closed = manifest.segments.iter().filter(|s| !s.is_open() && !s.lost);
-        closed.filter(move |segment| segment.full().count() < copies_min)
+        let mut closed = manifest.segments.iter().filter(|s| !s.is_open() && !s.lost);
+        if let Some(thin) = closed.find(|segment| self.standing_copies(segment) < copies_min) {
+            self.repair_soon(queue, thin.no);
+        }
     }
 
     /// Brings all closed segments of a queue to `copies` full replicas, as far as nodes allow.
     pub(crate) async fn restore(self: &Arc<Self>, queue: &Arc<QueueState>, copies: usize) {
         let Ok(_repairing) = queue.repairing.try_lock() else { return };
-        let Ok(Some(manifest)) = self.manifests.get(queue).await else { return };
-        let missing: Vec<SegmentNo> = manifest
-            .segments
-            .iter()
-            .filter(|s| !s.is_open() && !s.lost && s.full().count() < copies)
-            .map(|segment| segment.no)
-            .collect();
-        for no in missing {
-            match self.repair(queue, no, copies).await {
-                Attempt::Failed(why) => {
-                    tracing::debug!(queue = queue.name, segment = %no, why, "repair failed");
+        for _ in 0..ROUNDS {
+            match self.round(queue, copies, None).await {
+                Round::Mended => {}
+                Round::Whole => return,
+                Round::Failed(why) => {
+                    tracing::debug!(queue = queue.name, why, "repair failed");
                     return;
                 }
-                Attempt::Whole | Attempt::Copied | Attempt::Underway => {}
             }
         }
     }
@@ -106,14 +118,18 @@ impl Core {
         let copies_min = self.pool.config().copies_min;
         let mut why = String::from("its replicas are being copied");
         loop {
+            if let Ok(_repairing) = tokio::time::timeout_at(deadline, queue.repairing.lock()).await
             {
-                let repairing = tokio::time::timeout_at(deadline, queue.repairing.lock());
-                if let Ok(_repairing) = repairing.await {
-                    match self.repair(queue, no, copies_min).await {
-                        Attempt::Whole => return Ok(()),
-                        Attempt::Copied | Attempt::Underway => {}
-                        Attempt::Failed(reason) => why = reason,
-                    }
+                let Some(manifest) = self.manifests.read(queue).await? else { return Ok(()) };
+                let missing = manifest
+                    .segment(no)
+                    .is_some_and(|s| !s.is_open() && !s.lost && s.full().count() < copies_min);
+                if !missing {
+                    return Ok(());
+                }
+                match self.round(queue, copies_min, Some(no)).await {
+                    Round::Failed(reason) => why = reason,
+                    Round::Mended | Round::Whole => continue,
                 }
             }
             if Instant::now() >= deadline {
@@ -123,74 +139,87 @@ impl Core {
                 )));
             }
             tokio::time::sleep(Duration::from_millis(15)).await;
-            self.manifests.forget(queue);
         }
     }
 
-    /// One attempt to give a segment one more full replica, if it has fewer than `copies`.
-    async fn repair(
+    /// One round: drops what is lost, saves what has lost all, gives up to [`AT_ONCE`] segments
+    /// one more replica each.
+    async fn round(
         self: &Arc<Self>,
         queue: &Arc<QueueState>,
-        no: SegmentNo,
         copies: usize,
-    ) -> Attempt {
-        let attempt = self.try_repair(queue, no, copies).await;
-        attempt.unwrap_or_else(|error| Attempt::Failed(error.to_string()))
+        first: Option<SegmentNo>,
+    ) -> Round {
+        let round = self.try_round(queue, copies, first).await;
+        round.unwrap_or_else(|error| Round::Failed(error.to_string()))
     }
 
-    async fn try_repair(
+    async fn try_round(
         self: &Arc<Self>,
         queue: &Arc<QueueState>,
-        no: SegmentNo,
         copies: usize,
-    ) -> Result<Attempt, Error> {
-        let Some(manifest) = self.manifests.get(queue).await? else { return Ok(Attempt::Whole) };
-        let Some(segment) = manifest.segment(no).filter(|s| !s.is_open() && !s.lost) else {
-            return Ok(Attempt::Whole);
-        };
-        let gone: Vec<_> = self
-            .addresses(segment, Standing::Full)
-            .into_iter()
-            .map(|at| at.cookie)
-            .filter(|cookie| self.pool.is_lost(*cookie))
+        first: Option<SegmentNo>,
+    ) -> Result<Round, Error> {
+        let Some(manifest) = self.manifests.get(queue).await? else { return Ok(Round::Whole) };
+        let pool = self.pool.id();
+        let closed = || manifest.segments.iter().filter(|s| !s.is_open() && !s.lost);
+        let is_lost = |r: &&Replica| self.pool.is_lost(r.cookie(pool));
+        if let Some(segment) = closed().find(|segment| segment.full().all(|r| is_lost(&r))) {
+            return Ok(match self.salvage(queue, segment).await? {
+                true => Round::Mended,
+                false => Round::Failed("no replica of a segment answers".into()),
+            });
+        }
+        let lost: BTreeSet<Cookie> = closed()
+            .flat_map(|segment| segment.replicas.iter())
+            .filter(|r| matches!(r.standing, Standing::Full | Standing::Joining))
+            .filter(is_lost)
+            .map(|replica| replica.cookie(pool))
             .collect();
-        if !gone.is_empty() {
-            if gone.len() == segment.full().count() {
-                return self.salvage(queue, segment).await.map(|saved| match saved {
-                    true => Attempt::Copied,
-                    false => Attempt::Failed("none of its replicas answers".into()),
-                });
-            }
-            self.drop_replicas(queue, &gone).await?;
-            return Ok(Attempt::Copied);
+        if !lost.is_empty() {
+            let lost: Vec<Cookie> = lost.into_iter().collect();
+            self.drop_replicas(queue, &lost).await?;
+            return Ok(Round::Mended);
         }
-        if segment.full().count() >= copies {
-            return Ok(Attempt::Whole);
+        let mut short: Vec<&Segment> =
+            closed().filter(|segment| segment.full().count() < copies).collect();
+        if short.is_empty() {
+            return Ok(Round::Whole);
         }
-        if let Some(joining) = segment.with(Standing::Joining).next() {
-            return self.wait_for_joining(queue, segment, joining.at(self.pool.id())).await;
+        short
+            .sort_by_key(|segment| (Some(segment.no) != first, segment.full().count(), segment.no));
+        let joining = |segment: &Segment| segment.with(Standing::Joining).next().copied();
+        let (taken, free): (Vec<&Segment>, Vec<&Segment>) =
+            short.into_iter().partition(|segment| joining(segment).is_some());
+        let free: Vec<&Segment> = free.into_iter().take(AT_ONCE).collect();
+        match (free.is_empty(), taken.first()) {
+            (true, Some(segment)) => match joining(segment) {
+                Some(joining) => {
+                    self.wait_for_joining(queue, segment.no, joining.at(pool)).await?;
+                    Ok(Round::Mended)
+                }
+                None => Ok(Round::Whole),
+            },
+            _ => self.copy_segments(queue, &manifest, &free, copies).await,
         }
-        self.copy_somewhere(queue, &manifest, segment, copies).await
     }
 
     /// Somebody else fills a replica: it is given a while.
     async fn wait_for_joining(
         self: &Arc<Self>,
         queue: &Arc<QueueState>,
-        segment: &Segment,
+        no: SegmentNo,
         joining: ReplicaAt,
-    ) -> Result<Attempt, Error> {
+    ) -> Result<(), Error> {
         let mut arrived = None;
         let mut since = Instant::now();
         while since.elapsed() < ABANDONED_AFTER {
-            let Some(manifest) = self.manifests.read(queue).await? else {
-                return Ok(Attempt::Whole);
-            };
-            let still = manifest.segment(segment.no).is_some_and(|segment| {
+            let Some(manifest) = self.manifests.read(queue).await? else { return Ok(()) };
+            let still = manifest.segment(no).is_some_and(|segment| {
                 segment.with(Standing::Joining).any(|r| r.placement == joining.placement)
             });
             if !still {
-                return Ok(Attempt::Underway);
+                return Ok(());
             }
             let op = Op::Probe { at: joining };
             match ask::<Coverage>(&self.pool, joining.cookie.node, op).await {
@@ -205,24 +234,75 @@ impl Core {
             tokio::time::sleep(Duration::from_millis(20 + jitter)).await;
         }
         self.manifests
-            .change(queue, |manifest| manifest.drop_joining(segment.no, joining.placement))
+            .change(queue, |manifest| manifest.drop_joining(no, joining.placement))
             .await?;
         self.wipe(vec![joining]);
-        Ok(Attempt::Underway)
+        Ok(())
     }
 
-    async fn copy_somewhere(
+    /// Gives each of the segments one more full replica: all opened, named, filled and promoted
+    /// together, so that many small segments cost few changes of the manifest.
+    async fn copy_segments(
         self: &Arc<Self>,
         queue: &Arc<QueueState>,
         manifest: &Manifest,
-        segment: &Segment,
+        segments: &[&Segment],
         copies: usize,
-    ) -> Result<Attempt, Error> {
+    ) -> Result<Round, Error> {
+        let mut opening: Vec<BoxFuture<'_, Result<Option<Job>, Failure>>> = Vec::new();
+        for segment in segments {
+            opening.push(Box::pin(self.open_joining(queue, manifest.generation, segment)));
+        }
+        let mut jobs = Vec::new();
+        let mut why = String::from("no node is left to copy to");
+        for opened in futures_util::future::join_all(opening).await {
+            match opened {
+                Ok(Some(job)) => jobs.push(job),
+                Ok(None) => {}
+                Err(failure) => why = failure.to_string(),
+            }
+        }
+        if jobs.is_empty() {
+            return Ok(Round::Failed(why));
+        }
+        let (now, _) = self
+            .manifests
+            .change(queue, |now| {
+                let same = now.generation == manifest.generation;
+                let add = |any, job: &Job| now.add_joining(job.segment.no, job.at, copies) | any;
+                same && jobs.iter().fold(false, add)
+            })
+            .await?;
+        // What counts is what the manifest names now: a change may have been made by an attempt
+        // whose answer was lost.
+        let (named, unused): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(|job| {
+            now.generation == manifest.generation
+                && now.segment(job.segment.no).is_some_and(|s| s.names(job.at.placement))
+        });
+        self.wipe(unused.into_iter().map(|job| job.at).collect());
+        let mut filling: Vec<BoxFuture<'_, Result<(SegmentNo, ReplicaAt), Unfilled>>> = Vec::new();
+        for job in &named {
+            if let Some(segment) = now.segment(job.segment.no) {
+                filling.push(Box::pin(self.fill(segment.clone(), job.at)));
+            }
+        }
+        let filled: Vec<Result<(SegmentNo, ReplicaAt), Unfilled>> =
+            futures_util::stream::iter(filling).buffer_unordered(COPIES_IN_FLIGHT).collect().await;
+        self.conclude_copies(queue, &named, filled).await
+    }
+
+    /// Opens a replica for a segment on a node that has none of it.
+    async fn open_joining(
+        self: &Arc<Self>,
+        queue: &QueueState,
+        generation: Generation,
+        segment: &Segment,
+    ) -> Result<Option<Job>, Failure> {
         let holding: Vec<NodeId> = segment
             .replicas
             .iter()
             .filter(|r| matches!(r.standing, Standing::Full | Standing::Joining))
-            .map(|replica| replica.node())
+            .map(Replica::node)
             .collect();
         let view = self.pool.view();
         let zones: Vec<Option<String>> = holding
@@ -234,88 +314,104 @@ impl Core {
         candidates.retain(|candidate| !holding.contains(&candidate.node));
         let start = usize::try_from(segment.no.0).unwrap_or(0);
         let nodes = order(&candidates, start, &zones);
-        if nodes.is_empty() {
-            return Ok(Attempt::Failed("no node is left to copy it to".into()));
-        }
-        let of = SegmentOf {
-            register: queue.register.clone(),
-            generation: manifest.generation,
-            segment: segment.no,
-        };
+        let of = SegmentOf { register: queue.register.clone(), generation, segment: segment.no };
         let (opened, failures) = self.open_on(nodes, 1, Role::Joining, &of).await;
-        let Some(at) = opened.first().copied() else {
-            let why = failures.first().map_or("no node answers".into(), ToString::to_string);
-            return Ok(Attempt::Failed(why));
-        };
-        let (now, added) = self
-            .manifests
-            .change(queue, |now| {
-                now.generation == manifest.generation && now.add_joining(segment.no, at, copies)
-            })
-            .await?;
-        let named = now.segment(segment.no).filter(|_| added).cloned();
-        let Some(named) = named else {
-            self.wipe(vec![at]);
-            return Ok(Attempt::Underway);
-        };
-        match self.fill(queue, &named, at).await {
-            Ok(true) => {
-                tracing::debug!(queue = queue.name, segment = %segment.no, node = %at.cookie.node, "copied");
-                Ok(Attempt::Copied)
-            }
-            Ok(false) => Ok(Attempt::Underway),
-            Err(failure) => {
-                self.manifests
-                    .change(queue, |manifest| manifest.drop_joining(segment.no, at.placement))
-                    .await?;
-                self.wipe(vec![at]);
-                Ok(Attempt::Failed(failure.to_string()))
-            }
+        match (opened.first(), failures.into_iter().next()) {
+            (Some(at), _) => Ok(Some(Job { segment: segment.clone(), at: *at })),
+            (None, Some(failure)) => Err(failure),
+            (None, None) => Ok(None),
         }
     }
 
-    /// Fills a joining replica and makes it full. `false`: the manifest changed meanwhile.
-    async fn fill(
+    /// Promotes what was filled and gives up the rest, in one change.
+    async fn conclude_copies(
         self: &Arc<Self>,
         queue: &Arc<QueueState>,
-        segment: &Segment,
+        named: &[Job],
+        filled: Vec<Result<(SegmentNo, ReplicaAt), Unfilled>>,
+    ) -> Result<Round, Error> {
+        let mut full = Vec::new();
+        let mut silent = Vec::new();
+        let mut why = None;
+        for outcome in filled {
+            match outcome {
+                Ok(filled) => full.push(filled),
+                Err(unfilled) => {
+                    silent.extend(unfilled.unfenced);
+                    why = Some(unfilled.failure.to_string());
+                }
+            }
+        }
+        let failed: Vec<&Job> = named
+            .iter()
+            .filter(|job| full.iter().all(|(_, at)| at.placement != job.at.placement))
+            .collect();
+        let pool = self.pool.id();
+        let lost = |replica: &Replica| self.pool.is_lost(replica.cookie(pool));
+        self.manifests
+            .change(queue, |manifest| {
+                let mut changed = false;
+                for (no, at) in &full {
+                    changed |= manifest.promote(*no, at.placement, lost);
+                }
+                for job in &failed {
+                    changed |= manifest.drop_joining(job.segment.no, job.at.placement);
+                }
+                changed
+            })
+            .await?;
+        self.wipe(failed.iter().map(|job| job.at).collect());
+        if !silent.is_empty() {
+            // An operation of the old version might still be taken by them, and by them alone.
+            self.drop_replicas(queue, &silent).await?;
+            return Ok(Round::Mended);
+        }
+        tracing::debug!(queue = queue.name, copied = full.len(), failed = failed.len(), "repaired");
+        Ok(match why {
+            Some(why) if full.is_empty() => Round::Failed(why),
+            _ => Round::Mended,
+        })
+    }
+
+    /// Fills a joining replica from a full one, after the segment's version was raised on all
+    /// full ones.
+    async fn fill(
+        &self,
+        segment: Segment,
         at: ReplicaAt,
-    ) -> Result<bool, Failure> {
-        let Some(end) = segment.end.clone() else { return Ok(false) };
-        let full = self.addresses(segment, Standing::Full);
+    ) -> Result<(SegmentNo, ReplicaAt), Unfilled> {
+        let end = segment.end.clone().unwrap_or_default();
+        let full = self.addresses(&segment, Standing::Full);
         let fences = full
             .iter()
             .map(|at| (at.cookie.node, Op::Fence { at: *at, version: segment.version }))
             .collect();
+        let fenced = ask_all::<()>(&self.pool, fences).await;
         let mut source = None;
-        let mut unfenced = None;
-        for (at, fenced) in full.iter().zip(ask_all::<()>(&self.pool, fences).await) {
+        let mut refused = None;
+        for (at, fenced) in full.iter().zip(fenced) {
             match fenced {
                 Ok(()) => source = source.or(Some(*at)),
-                Err(Failure::Refused(Refusal::Stale { .. })) => return Ok(false),
-                Err(failure) => unfenced = Some((*at, failure)),
+                Err(failure) => refused = Some((*at, failure)),
             }
         }
-        let Some(source) = source else {
-            let none = Failure::Refused(Refusal::Gone);
-            return Err(unfenced.map_or(none, |(_, failure)| failure));
-        };
-        if let Some((silent, failure)) = unfenced {
-            // An operation of the old version might still be taken by it, and by it alone.
-            self.drop_replicas(queue, &[silent.cookie]).await.map_err(|_| failure)?;
-            return Ok(false);
+        match (source, refused) {
+            (Some(source), None) => {
+                let told = Op::TellEnd { at, version: segment.version, end: end.clone() };
+                self.copy(source, at, &end).await?;
+                ask::<()>(&self.pool, at.cookie.node, told).await?;
+                Ok((segment.no, at))
+            }
+            (None, None) => Err(Failure::Refused(Refusal::Gone).into()),
+            (_, Some((_, failure @ Failure::Refused(Refusal::Stale { .. })))) => {
+                Err(failure.into())
+            }
+            (source, Some((silent, failure))) => {
+                // Only if another full one is left may this one be dropped.
+                let unfenced = source.map(|_| silent.cookie);
+                Err(Unfilled { failure, unfenced })
+            }
         }
-        self.copy(source, at, &end).await?;
-        let told = Op::TellEnd { at, version: segment.version, end };
-        ask::<()>(&self.pool, at.cookie.node, told).await?;
-        let lost = |replica: &crate::protocol::manifest::Replica| {
-            self.pool.is_lost(replica.cookie(self.pool.id()))
-        };
-        let promoted = self
-            .manifests
-            .change(queue, |manifest| manifest.promote(segment.no, at.placement, lost))
-            .await;
-        Ok(promoted.is_ok_and(|(_, changed)| changed))
     }
 
     /// Copies blocks up to `end`, with their state, from one replica to another.
@@ -364,4 +460,3 @@ impl Core {
         super::ask::shape(&self.pool, at.cookie.node, reply)
     }
 }
-

@@ -37,15 +37,13 @@ impl Core {
         if let Some((replica, _)) = dropped.next() {
             return self.take_back(queue, segment, replica, end, &reachable).await;
         }
-        let covering =
-            |r: &&Replica| matches!(r.standing, Standing::Full | Standing::Dropped);
+        let covering = |r: &&Replica| matches!(r.standing, Standing::Full | Standing::Dropped);
         let pool = self.pool.id();
         let mut ever = segment.replicas.iter().filter(covering);
         if !ever.all(|replica| self.pool.is_lost(replica.cookie(pool))) {
             return Ok(false);
         }
-        let formers = segment.with(Standing::Former);
-        let all_heard = formers.clone().all(|former| {
+        let all_heard = segment.with(Standing::Former).all(|former| {
             self.pool.is_lost(former.cookie(pool))
                 || reachable.iter().any(|(heard, _)| heard.placement == former.placement)
         });
@@ -167,4 +165,3 @@ impl Core {
 fn blocks(frontier: &Frontier) -> u64 {
     frontier.values().map(|block| u64::from(*block)).sum()
 }
-

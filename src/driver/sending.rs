@@ -6,8 +6,8 @@
 //! next segment before anything newer (Q4), and each message is in the log at most once (Q3).
 
 use std::collections::VecDeque;
-use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -75,6 +75,9 @@ pub(crate) struct Sender {
     thin_at: Instant,
     note_at: Instant,
     trouble: Option<String>,
+    /// The lowest block that a replica refused for good: it and all after it were never on all
+    /// replicas.
+    refused_from: Option<u32>,
     /// Attempts to go on that failed since the last one that did not.
     failures: u32,
     events: FuturesUnordered<BoxFuture<'static, Event>>,
@@ -107,6 +110,7 @@ impl Sender {
             thin_at: now,
             note_at: now,
             trouble: None,
+            refused_from: None,
             failures: 0,
             events: FuturesUnordered::new(),
         }
@@ -180,6 +184,9 @@ impl Sender {
                 // Others that are about to post go into the same block.
                 tokio::task::yield_now().await;
             }
+            if self.flight.is_empty() {
+                self.look_where_we_are();
+            }
             if self.here.is_none() && !self.arrive().await {
                 continue;
             }
@@ -230,6 +237,16 @@ impl Sender {
             tickets.push(ticket);
         }
         Some(Load { bytes: Block::of(records).encode(), tickets })
+    }
+
+    /// Leaves a segment that is known to be closed; nothing is in flight.
+    fn look_where_we_are(&mut self) {
+        let Some(known) = self.core.manifests.cached(&self.queue) else { return };
+        let open = known.open_segment().map(|open| (known.generation, open.no));
+        if self.here.as_ref().is_some_and(|here| Some((here.generation, here.no)) != open) {
+            self.here = None;
+            self.closing = false;
+        }
     }
 
     /// Finds the open segment. `false`: there is none now; those who waited too long were told.
@@ -318,11 +335,9 @@ impl Sender {
     /// Puts a request on its way now, so that requests leave in the order of these calls.
     async fn begin(&mut self, request: impl Future<Output = Event> + Send + 'static) {
         let mut request: BoxFuture<'static, Event> = Box::pin(request);
-        match futures_util::poll!(pin!(&mut request)) {
-            std::task::Poll::Ready(event) => {
-                self.events.push(Box::pin(std::future::ready(event)));
-            }
-            std::task::Poll::Pending => self.events.push(request),
+        match std::future::poll_fn(|cx| Poll::Ready(request.as_mut().poll(cx))).await {
+            Poll::Ready(event) => self.events.push(Box::pin(std::future::ready(event))),
+            Poll::Pending => self.events.push(request),
         }
     }
 
@@ -348,7 +363,10 @@ impl Sender {
                 let noted = here.acked;
                 let again: Option<Vec<(u32, Bytes)>> =
                     self.flight.gap(block, replica, frontier).map(|blocks| {
-                        blocks.into_iter().map(|(block, load)| (block, load.bytes.clone())).collect()
+                        blocks
+                            .into_iter()
+                            .map(|(block, load)| (block, load.bytes.clone()))
+                            .collect()
                     });
                 match (again, at) {
                     (Some(again), Some(at)) => {
@@ -362,6 +380,7 @@ impl Sender {
             Err(failure) => {
                 if let Failure::Refused(_) = &failure {
                     self.core.manifests.forget(&self.queue);
+                    self.refused_from = Some(self.refused_from.map_or(block, |b| b.min(block)));
                 }
                 self.trouble = Some(failure.to_string());
             }
@@ -411,6 +430,9 @@ impl Sender {
         for (block, mut load) in flight.land() {
             let fate = match manifest.generation == here.generation {
                 true => manifest.fate(here.no, me, block, copies_min),
+                // The queue was deleted and created again. What some replica refused was never
+                // read by anybody; of the rest nobody can say.
+                false if self.refused_from.is_some_and(|from| block >= from) => Fate::Void,
                 false => Fate::Forgotten,
             };
             match fate {
@@ -418,12 +440,7 @@ impl Sender {
                 Fate::Void | Fate::Undecided => void.push_back(load),
                 Fate::Thin => {
                     self.thin_at = Instant::now();
-                    self.thin.push(Thin {
-                        generation: here.generation,
-                        no: here.no,
-                        block,
-                        load,
-                    });
+                    self.thin.push(Thin { generation: here.generation, no: here.no, block, load });
                 }
                 Fate::Forgotten => fail(&mut load, &self.forgotten()),
             }
@@ -431,6 +448,7 @@ impl Sender {
         // What was in flight had been taken from the front of what was left out before.
         void.append(&mut self.again);
         self.again = void;
+        self.refused_from = None;
     }
 
     fn forgotten(&self) -> Error {
@@ -502,8 +520,7 @@ fn tell(
 ) {
     let mut index = 0;
     for ticket in &mut load.tickets {
-        let first =
-            MessageRef { producer, block, index: u8::try_from(index).unwrap_or(u8::MAX) };
+        let first = MessageRef { producer, block, index: u8::try_from(index).unwrap_or(u8::MAX) };
         ticket.tell(Ok(Place { generation, segment, first }));
         index += ticket.count;
     }

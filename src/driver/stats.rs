@@ -60,7 +60,9 @@ impl Core {
                             self.may_have_ended(queue, segment.no);
                         }
                         let take = |entry: Option<Entry>| {
-                            entry.map(|entry| self.message(queue, tag, segment.no, entry)).transpose()
+                            entry
+                                .map(|entry| self.message(queue, tag, segment.no, entry))
+                                .transpose()
                         };
                         let oldest = take(stats.oldest.take())?;
                         let newest = take(stats.newest.take())?;

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::ask::ask;
 use super::{Core, QueueState, locked};
 use crate::error::Error;
-use crate::id::{NodeId, Placement, ReplicaAt, SegmentNo};
+use crate::id::{NodeId, ReplicaAt, SegmentNo};
 use crate::node::{DueReplicas, Op, Refusal, SegmentOf, Stats};
 use crate::pool::Health;
 use crate::protocol::manifest::{Manifest, Segment, Standing};
@@ -99,8 +99,7 @@ impl Core {
         let copies = match fewest {
             Some(fewest) if fewest < config.copies_min => config.copies_min,
             Some(fewest) if fewest < config.copies && self.could_copy(&manifest) => {
-                let since =
-                    short_since.entry(queue.register.clone()).or_insert_with(Instant::now);
+                let since = short_since.entry(queue.register.clone()).or_insert_with(Instant::now);
                 if since.elapsed() < COPY_AFTER {
                     return;
                 }
@@ -120,7 +119,7 @@ impl Core {
     }
 
     /// Full replicas that are not known to be lost.
-    fn standing_copies(&self, segment: &Segment) -> usize {
+    pub(crate) fn standing_copies(&self, segment: &Segment) -> usize {
         let pool = self.pool.id();
         segment.full().filter(|replica| !self.pool.is_lost(replica.cookie(pool))).count()
     }
@@ -134,9 +133,9 @@ impl Core {
                 && self.standing_copies(segment) < self.pool.config().copies
         });
         short.into_iter().any(|segment| {
-            nodes.iter().any(|candidate| {
-                segment.full().all(|replica| replica.node() != candidate.node)
-            })
+            nodes
+                .iter()
+                .any(|candidate| segment.full().all(|replica| replica.node() != candidate.node))
         })
     }
 
@@ -144,9 +143,7 @@ impl Core {
     /// or it has fewer than it could.
     fn should_close(&self, open: &Segment) -> bool {
         let pool = self.pool.id();
-        let gone = |node: NodeId| {
-            matches!(self.pool.health(node), Health::Down { for_ms } if for_ms >= DOWN_MS)
-        };
+        let gone = |node: NodeId| matches!(self.pool.health(node), Health::Down { for_ms } if for_ms >= DOWN_MS);
         let replicas = open.replicas.len();
         open.full().any(|r| self.pool.is_lost(r.cookie(pool)) || gone(r.node()))
             || (replicas < self.pool.config().copies && self.candidates().len() > replicas)
@@ -235,18 +232,14 @@ impl Core {
         }
     }
 
-    async fn look_at_replica(
-        self: &Arc<Self>,
-        at: ReplicaAt,
-        of: &SegmentOf,
-    ) -> Result<(), Error> {
+    async fn look_at_replica(self: &Arc<Self>, at: ReplicaAt, of: &SegmentOf) -> Result<(), Error> {
         let named = match self.queue_named(&of.register) {
             None => None,
             Some(queue) => {
                 let manifest = self.manifests.read(&queue).await?;
                 let manifest = manifest.filter(|m| m.generation == of.generation);
                 let segment = manifest.and_then(|m| m.segment(of.segment).cloned());
-                segment.filter(|s| names(s, at.placement)).map(|segment| (queue, segment))
+                segment.filter(|s| s.names(at.placement)).map(|segment| (queue, segment))
             }
         };
         let Some((queue, segment)) = named else {
@@ -264,8 +257,4 @@ impl Core {
         ask::<()>(&self.pool, at.cookie.node, Op::Defer { at, after_ms }).await.ok();
         Ok(())
     }
-}
-
-fn names(segment: &Segment, placement: Placement) -> bool {
-    segment.replicas.iter().any(|replica| replica.placement == placement)
 }

@@ -125,12 +125,10 @@ impl ApiError {
 
     /// Why a message was not deleted.
     pub(super) fn deletion(error: &Error) -> Self {
-        match error.kind() {
-            ErrorKind::ClaimNotFound => {
-                Self::new(StatusCode::BAD_REQUEST, UNDELETABLE, sentence(error))
-            }
-            _ => Self::from(error),
+        if error.kind() == ErrorKind::ClaimNotFound {
+            return Self::new(StatusCode::BAD_REQUEST, UNDELETABLE, sentence(error));
         }
+        Self::from(error)
     }
 
     /// A defect of this service.

@@ -16,7 +16,7 @@ pub(super) const DEFAULT_CLAIM_TTL_S: i64 = 300;
 /// Grace of a claim that names none, in seconds.
 pub(super) const DEFAULT_CLAIM_GRACE_S: i64 = 60;
 
-/// The settings of a service. The names are those of Zaqar's section `[transport]`.
+/// The settings of a service. The limits have the names of Zaqar's section `[transport]`.
 ///
 /// Values above what the library allows are answered with its own errors (400).
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

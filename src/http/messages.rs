@@ -255,7 +255,8 @@ async fn pop_messages(target: &Target, limit: usize) -> Result<Response, ApiErro
             age: message.age.as_secs(),
             ttl: message.ttl.as_secs(),
             body: JsonBody(message),
-            claim_id: message.claim.as_ref().map(ToString::to_string),
+            // Only unclaimed messages are popped; the claim that popping takes is nobody's.
+            claim_id: None,
             claim_count: message.claim_count,
         })
         .collect();

@@ -26,8 +26,10 @@ use std::fmt;
 
 use futures_util::future::BoxFuture;
 
+pub mod faulty;
 pub mod memory;
 mod op;
+pub mod redis;
 mod reply;
 
 pub use op::*;

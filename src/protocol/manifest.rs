@@ -5,7 +5,6 @@
 //! segment counts the changes of its own set of replicas (`Segment::version`): claims, deletes and
 //! copies carry that number, so that a change to one segment does not disturb the others.
 
-
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -149,6 +148,11 @@ impl Segment {
         self.with(Standing::Full)
     }
 
+    /// Whether the replica is one of its own, in whatever standing.
+    pub(crate) fn names(&self, placement: Placement) -> bool {
+        self.replicas.iter().any(|replica| replica.placement == placement)
+    }
+
     pub(crate) fn is_open(&self) -> bool {
         self.end.is_none()
     }
@@ -194,6 +198,11 @@ impl Manifest {
 
     fn segment_mut(&mut self, no: SegmentNo) -> Option<&mut Segment> {
         self.segments.iter_mut().find(|segment| segment.no == no)
+    }
+
+    /// Whether the replica belongs to any segment.
+    pub(crate) fn names(&self, placement: Placement) -> bool {
+        self.segments.iter().any(|segment| segment.names(placement))
     }
 
     /// The segment that takes appends.
@@ -295,7 +304,9 @@ impl Manifest {
                 }
             }
             let count = segment.replicas.len();
-            segment.replicas.retain(|replica| replica.standing != Standing::Joining || !gone(replica));
+            segment
+                .replicas
+                .retain(|replica| replica.standing != Standing::Joining || !gone(replica));
             changed |= segment.replicas.len() != count;
             if changed {
                 segment.version = Version(segment.version.0 + 1);
@@ -431,4 +442,3 @@ impl Manifest {
         }
     }
 }
-

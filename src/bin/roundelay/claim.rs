@@ -12,7 +12,7 @@ use crate::retry::{self, retry};
 use crate::settings::{QueueArgs, Settings, usage};
 
 #[derive(Debug, clap::Args)]
-#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(subcommand_negates_reqs = true)]
 pub(crate) struct Args {
     #[command(subcommand)]
     action: Option<Action>,

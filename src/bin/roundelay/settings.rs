@@ -75,6 +75,8 @@ pub(crate) struct Settings {
 
 impl StoreArgs {
     pub(crate) fn settings(self) -> Result<Settings, Failure> {
+        // An empty variable in the environment is one node without a name: none.
+        let given: Vec<String> = self.nodes.into_iter().filter(|url| !url.is_empty()).collect();
         let file = self.config.as_deref().map(File::read).transpose()?.unwrap_or_default();
         let mut config = Config::default();
         config.copies = self.copies.or(file.copies).unwrap_or(config.copies);
@@ -85,7 +87,7 @@ impl StoreArgs {
         config.check().map_err(|error| Failure::Usage(error.to_string()))?;
         Ok(Settings {
             listen: file.listen,
-            nodes: if self.nodes.is_empty() { file.nodes } else { self.nodes },
+            nodes: if given.is_empty() { file.nodes } else { given },
             config,
             service: file.service,
             log: self.log.or(file.log).unwrap_or_else(|| QUIET.to_owned()),

@@ -6,9 +6,9 @@ use super::claims::Remembered;
 use super::machine::size;
 use super::message::{Mark, Stored};
 use super::read::MAX_BLOCKS;
-use super::replica::{Producer, Replica};
+use super::replica::Replica;
 use crate::id::{MessageRef, Offset, ProducerId};
-use crate::node::{CopiedBlock, CopiedMark, CopyBatch, Refusal};
+use crate::node::{CopiedBlock, CopiedMark, CopyBatch, Coverage, Refusal};
 
 impl Replica {
     pub(super) fn copy_out(
@@ -57,22 +57,18 @@ impl Replica {
             .collect()
     }
 
-    /// Whether each block is known, or the next one of its producer by then.
-    pub(super) fn check_next_blocks(&self, blocks: &[CopiedBlock]) -> Result<(), Refusal> {
-        let mut frontiers: BTreeMap<ProducerId, u32> = BTreeMap::new();
-        for copied in blocks {
-            let held = self.frontier(copied.producer);
-            let frontier = frontiers.entry(copied.producer).or_insert(held);
-            if copied.block > frontier.saturating_add(1) {
-                return Err(Refusal::Gap { frontier: held });
-            }
-            *frontier = copied.block.max(*frontier);
+    /// Takes a batch of copies, or nothing of it.
+    pub(super) fn copy_in(
+        &mut self,
+        blocks: Vec<CopiedBlock>,
+        room: u64,
+        now: u64,
+    ) -> Result<Coverage, Refusal> {
+        self.check_sealed()?;
+        let bytes = self.check_next_blocks(&blocks)?;
+        if bytes > room {
+            return Err(Refusal::Full);
         }
-        Ok(())
-    }
-
-    /// Takes a batch that was checked.
-    pub(super) fn copy_in(&mut self, blocks: Vec<CopiedBlock>, now: u64) {
         for copied in blocks {
             if copied.block > self.frontier(copied.producer) {
                 self.store_copy(&copied, now);
@@ -80,6 +76,27 @@ impl Replica {
                 self.merge_copy(&copied, now);
             }
         }
+        Ok(self.coverage(now))
+    }
+
+    /// Whether each block is known, or the next one of its producer by then; and the bytes of the
+    /// new ones.
+    fn check_next_blocks(&self, blocks: &[CopiedBlock]) -> Result<u64, Refusal> {
+        let mut frontiers: BTreeMap<ProducerId, u32> = BTreeMap::new();
+        let mut new_bytes = 0;
+        for copied in blocks {
+            let held = self.frontier(copied.producer);
+            let frontier = frontiers.entry(copied.producer).or_insert(held);
+            if copied.block <= *frontier {
+                continue;
+            }
+            if copied.block - *frontier != 1 {
+                return Err(Refusal::Gap { frontier: held });
+            }
+            *frontier = copied.block;
+            new_bytes += copied.bytes.as_ref().map_or(0, |bytes| size(bytes.len()));
+        }
+        Ok(new_bytes)
     }
 
     fn store_copy(&mut self, copied: &CopiedBlock, now: u64) {
@@ -87,7 +104,7 @@ impl Replica {
         let arrived_ms = now.saturating_sub(copied.age_ms);
         let bytes = copied.bytes.as_ref().map_or(0, |bytes| size(bytes.len()));
         let ordinal = self.log.push(Stored::new(of, copied.bytes.as_ref(), arrived_ms), bytes);
-        let known = self.producers.entry(copied.producer).or_insert_with(Producer::default);
+        let known = self.producers.entry(copied.producer).or_default();
         known.ordinals.push(ordinal);
         known.digest = None;
         for index in 0..=u8::MAX {

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use super::machine::at_least_one;
 use crate::id::Epoch;
 use crate::node::{
-    Accept, Ballot, Changes, Dump, Index, Names, Op, Promise, Refusal, RegisterDump, Registers,
-    Reply,
+    Accept, Ballot, Changes, Dump, Index, KeeperState, Names, Promise, Refusal, RegisterDump,
+    Registers,
 };
 
 /// A keeper.
@@ -49,84 +49,46 @@ impl Keeper {
         }
     }
 
-    pub(super) fn epoch(&self) -> Epoch {
-        self.epoch
+    pub(super) fn state(&self) -> KeeperState {
+        KeeperState { epoch: self.epoch, keepers: self.keepers.clone(), active: self.votes }
     }
 
-    pub(super) fn keepers(&self) -> &Bytes {
-        &self.keepers
-    }
-
-    pub(super) fn votes(&self) -> bool {
-        self.votes
-    }
-
-    pub(super) fn keep(&mut self, epoch: Epoch, keepers: Bytes) -> Result<Reply, Refusal> {
+    pub(super) fn keep(&mut self, epoch: Epoch, keepers: Bytes) -> Result<(), Refusal> {
         if epoch < self.epoch {
             return Err(self.other_epoch());
         }
         if epoch > self.epoch {
             (self.epoch, self.keepers) = (epoch, keepers);
         }
-        Ok(Reply::Done)
+        Ok(())
     }
 
-    /// Applies an operation on registers.
-    pub(super) fn apply(&mut self, op: Op) -> Result<Reply, Refusal> {
-        match op {
-            Op::Restore { epoch, registers, .. } => {
-                self.check_epoch(epoch)?;
-                if !self.votes {
-                    registers.into_iter().for_each(|register| self.restore(register));
-                }
-                Ok(Reply::Done)
-            }
-            Op::Activate { epoch, .. } => {
-                self.check_epoch(epoch)?;
-                self.votes = true;
-                Ok(Reply::Done)
-            }
-            Op::Dump { epoch, after, limit, .. } => {
-                self.check_vote(epoch)?;
-                Ok(Reply::Dump(self.dump(after, limit)))
-            }
-            Op::Prepare { epoch, name, ballot, .. } => {
-                self.check_vote(epoch)?;
-                self.prepare(name, ballot)
-            }
-            Op::Accept(accept) => {
-                self.check_vote(accept.epoch)?;
-                self.accept(accept)
-            }
-            Op::ReadRegisters { epoch, names, .. } => {
-                self.check_vote(epoch)?;
-                let accepted = |name: &String| self.registers.get(name)?.accepted.clone();
-                Ok(Reply::Registers(Registers { each: names.iter().map(accepted).collect() }))
-            }
-            Op::Changes { epoch, since, limit, .. } => {
-                self.check_vote(epoch)?;
-                Ok(Reply::Changes(self.changes_since(since, limit)))
-            }
-            Op::ListIndex { epoch, project, after, limit, .. } => {
-                self.check_vote(epoch)?;
-                let names = self
-                    .listed
-                    .get(&project)
-                    .into_iter()
-                    .flat_map(|names| {
-                        names.range((Bound::Excluded(after.clone()), Bound::Unbounded))
-                    })
-                    .take(at_least_one(limit))
-                    .cloned()
-                    .collect();
-                Ok(Reply::Names(Names { names }))
-            }
-            _ => Err(Refusal::NotKeeper),
+    /// Q6: what was kept elsewhere comes before the first vote, or not at all.
+    pub(super) fn restore_all(
+        &mut self,
+        epoch: Epoch,
+        registers: Vec<RegisterDump>,
+    ) -> Result<(), Refusal> {
+        self.check_epoch(epoch)?;
+        if !self.votes {
+            registers.into_iter().for_each(|register| self.restore(register));
         }
+        Ok(())
     }
 
-    fn check_vote(&self, epoch: Epoch) -> Result<(), Refusal> {
-        if self.votes { self.check_epoch(epoch) } else { Err(Refusal::NotKeeper) }
+    pub(super) fn activate(&mut self, epoch: Epoch) -> Result<(), Refusal> {
+        self.check_epoch(epoch)?;
+        self.votes = true;
+        Ok(())
+    }
+
+    /// The keeper, if it votes in that epoch.
+    pub(super) fn voting(&mut self, epoch: Epoch) -> Result<&mut Self, Refusal> {
+        if !self.votes {
+            return Err(Refusal::NotKeeper);
+        }
+        self.check_epoch(epoch)?;
+        Ok(self)
     }
 
     fn check_epoch(&self, epoch: Epoch) -> Result<(), Refusal> {
@@ -137,17 +99,17 @@ impl Keeper {
         Refusal::Epoch { epoch: self.epoch, keepers: self.keepers.clone() }
     }
 
-    fn prepare(&mut self, name: String, ballot: Ballot) -> Result<Reply, Refusal> {
+    pub(super) fn prepare(&mut self, name: String, ballot: Ballot) -> Result<Promise, Refusal> {
         let promised = self.promised(&name);
         if promised >= ballot {
             return Err(Refusal::Ballot { promised });
         }
         let register = self.registers.entry(name).or_default();
         register.promised = ballot;
-        Ok(Reply::Promise(Promise { accepted: register.accepted.clone() }))
+        Ok(Promise { accepted: register.accepted.clone() })
     }
 
-    fn accept(&mut self, accept: Accept) -> Result<Reply, Refusal> {
+    pub(super) fn accept(&mut self, accept: Accept) -> Result<(), Refusal> {
         let promised = self.promised(&accept.name);
         if promised > accept.ballot {
             return Err(Refusal::Ballot { promised });
@@ -155,7 +117,7 @@ impl Keeper {
         let register = self.registers.entry(accept.name.clone()).or_default();
         register.promised = accept.ballot;
         self.take(accept.name, (accept.ballot, accept.value), accept.index);
-        Ok(Reply::Done)
+        Ok(())
     }
 
     fn promised(&self, name: &str) -> Ballot {
@@ -195,7 +157,19 @@ impl Keeper {
         self.changes.insert(self.counter, name);
     }
 
-    fn changes_since(&self, since: u64, limit: u32) -> Changes {
+    pub(super) fn read(&self, names: &[String]) -> Registers {
+        let accepted = |name: &String| self.registers.get(name)?.accepted.clone();
+        Registers { each: names.iter().map(accepted).collect() }
+    }
+
+    pub(super) fn list(&self, project: &str, after: &str, limit: u32) -> Names {
+        let after = (Bound::Excluded(after), Bound::Unbounded::<&str>);
+        let listed =
+            self.listed.get(project).into_iter().flat_map(|names| names.range::<str, _>(after));
+        Names { names: listed.take(at_least_one(limit)).cloned().collect() }
+    }
+
+    pub(super) fn changes_since(&self, since: u64, limit: u32) -> Changes {
         let since = if since > self.counter { 0 } else { since };
         let mut after = self.changes.range((Bound::Excluded(since), Bound::Unbounded));
         let told: Vec<_> = after.by_ref().take(at_least_one(limit)).collect();
@@ -207,7 +181,7 @@ impl Keeper {
         Changes { upto, names: told.into_iter().map(|(_, name)| name.clone()).collect(), complete }
     }
 
-    fn dump(&self, after: String, limit: u32) -> Dump {
+    pub(super) fn dump(&self, after: String, limit: u32) -> Dump {
         let mut rest = self.registers.range((Bound::Excluded(after), Bound::Unbounded));
         let registers = rest
             .by_ref()

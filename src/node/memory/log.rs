@@ -4,7 +4,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::machine::size;
 use super::message::{Message, Stored};
-use super::replica::{Producer, Replica};
+use super::replica::Replica;
 use crate::id::{MessageRef, Offset};
 use crate::node::{Append, Appended, Refusal};
 
@@ -149,7 +149,7 @@ impl Replica {
         }
         let of = (append.producer, append.block);
         let ordinal = self.log.push(Stored::new(of, Some(&append.bytes), now), bytes);
-        let known = self.producers.entry(append.producer).or_insert_with(Producer::default);
+        let known = self.producers.entry(append.producer).or_default();
         known.ordinals.push(ordinal);
         known.digest = Some(digest);
         known.note(append.noted);

@@ -5,12 +5,12 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+
 use super::keeper::Keeper;
 use super::replica::Replica;
-use crate::id::{Cookie, Placement};
-use crate::node::{
-    CopiedBlock, DueReplicas, Identity, KeeperState, Op, Open, Pick, Picked, Refusal, Reply, Wiped,
-};
+use crate::id::{Cookie, Epoch, Placement, ReplicaAt};
+use crate::node::{DueReplicas, Identity, Op, Open, Pick, Picked, Refusal, Reply, Wiped};
 
 /// Blocks that one `Wipe` removes at most.
 const WIPE_BLOCKS: usize = 512;
@@ -67,6 +67,7 @@ impl Machine {
         self.try_apply(op, now_ms).unwrap_or_else(Reply::Refused)
     }
 
+    /// One arm for each operation, in the order of [`Op`].
     fn try_apply(&mut self, op: Op, now: u64) -> Result<Reply, Refusal> {
         if let Some(meant) = op.cookie() {
             self.recognise(meant)?;
@@ -75,122 +76,106 @@ impl Machine {
             Op::Identity => Ok(Reply::Identity(self.identity())),
             Op::Admit { cookie, run_id } => self.admit(cookie, &run_id),
             Op::Open(open) => self.open(open, now),
-            Op::Wipe { at } => Ok(self.wipe(at.placement)),
+            Op::Append(append) => {
+                let room = self.room();
+                self.on(append.at, now, |on| on.append(&append, room, now).map(Reply::Appended))
+            }
+            Op::Note { at, producer, noted } => self.on(at, now, |on| {
+                on.note(producer, noted);
+                Ok(Reply::Done)
+            }),
+            Op::Read(read) => self.on(read.at, now, |on| Ok(Reply::Page(on.read(&read, now)))),
+            Op::Probe { at } => self.on(at, now, |on| Ok(Reply::Coverage(on.coverage(now)))),
+            Op::Seal { at, by } => self.on(at, now, |on| {
+                on.seal(by, now);
+                Ok(Reply::Coverage(on.coverage(now)))
+            }),
+            Op::TellEnd { at, version, end } => {
+                self.on(at, now, |on| on.tell_end(version, &end, now).map(|()| Reply::Done))
+            }
+            Op::Get { at, refs } => self.on(at, now, |on| Ok(Reply::Got(on.get(&refs, now)))),
             Op::Pick(pick) => Ok(Reply::Picked(self.pick(&pick, now))),
+            Op::Hold(hold) => self.on(hold.at, now, |on| on.hold(&hold, now).map(Reply::Held)),
+            Op::Release { at, claim, refs } => self.on(at, now, |on| {
+                on.release(claim, refs.as_deref());
+                Ok(Reply::Done)
+            }),
+            Op::Renew { at, version, claim, fencing, ttl_ms, grace_ms } => {
+                let (claim, times) = ((claim, fencing), (ttl_ms, grace_ms));
+                self.on(at, now, |on| on.renew(version, claim, times, now).map(Reply::Renewed))
+            }
+            Op::ReadClaim { at, claim, fencing } => {
+                self.on(at, now, |on| on.read_claim(claim, fencing, now).map(Reply::Claim))
+            }
+            Op::Delete(delete) => {
+                self.on(delete.at, now, |on| on.delete(&delete, now).map(Reply::Deleted))
+            }
+            Op::Stats { at } => self.on(at, now, |on| on.stats(now).map(Reply::Stats)),
+            Op::CopyOut { at, from, max_bytes } => {
+                self.on(at, now, |on| on.copy_out(from, max_bytes, now).map(Reply::CopyBatch))
+            }
+            Op::CopyIn { at, blocks } => {
+                let room = self.room();
+                self.on(at, now, |on| on.copy_in(blocks, room, now).map(Reply::Coverage))
+            }
+            Op::Fence { at, version } => {
+                self.on(at, now, |on| on.fence(version).map(|()| Reply::Done))
+            }
+            Op::Wipe { at } => Ok(self.wipe(at.placement)),
             Op::Due { limit, .. } => Ok(Reply::Due(self.due(limit, now))),
-            Op::Keep { epoch, keepers, .. } => match &mut self.keeper {
-                Some(keeper) => keeper.keep(epoch, keepers),
-                none @ None => {
-                    *none = Some(Keeper::new(epoch, keepers));
-                    Ok(Reply::Done)
-                }
-            },
-            Op::Restore { .. }
-            | Op::Activate { .. }
-            | Op::Dump { .. }
-            | Op::Prepare { .. }
-            | Op::Accept(_)
-            | Op::ReadRegisters { .. }
-            | Op::Changes { .. }
-            | Op::ListIndex { .. } => self.keeper.as_mut().ok_or(Refusal::NotKeeper)?.apply(op),
-            Op::Append(_)
-            | Op::Note { .. }
-            | Op::Read(_)
-            | Op::Probe { .. }
-            | Op::Seal { .. }
-            | Op::TellEnd { .. }
-            | Op::Get { .. }
-            | Op::Hold(_)
-            | Op::Release { .. }
-            | Op::Renew { .. }
-            | Op::ReadClaim { .. }
-            | Op::Delete(_)
-            | Op::Stats { .. }
-            | Op::CopyOut { .. }
-            | Op::CopyIn { .. }
-            | Op::Fence { .. }
-            | Op::Defer { .. } => self.apply_to_replica(op, now),
+            Op::Defer { at, after_ms } => self.on(at, now, |on| {
+                on.defer(after_ms, now);
+                Ok(Reply::Done)
+            }),
+            Op::Keep { epoch, keepers, .. } => self.keep(epoch, keepers),
+            Op::Restore { epoch, registers, .. } => {
+                self.keeper()?.restore_all(epoch, registers).map(|()| Reply::Done)
+            }
+            Op::Activate { epoch, .. } => self.keeper()?.activate(epoch).map(|()| Reply::Done),
+            Op::Dump { epoch, after, limit, .. } => {
+                Ok(Reply::Dump(self.keeper()?.voting(epoch)?.dump(after, limit)))
+            }
+            Op::Prepare { epoch, name, ballot, .. } => {
+                self.keeper()?.voting(epoch)?.prepare(name, ballot).map(Reply::Promise)
+            }
+            Op::Accept(accept) => {
+                self.keeper()?.voting(accept.epoch)?.accept(accept).map(|()| Reply::Done)
+            }
+            Op::ReadRegisters { epoch, names, .. } => {
+                Ok(Reply::Registers(self.keeper()?.voting(epoch)?.read(&names)))
+            }
+            Op::Changes { epoch, since, limit, .. } => {
+                Ok(Reply::Changes(self.keeper()?.voting(epoch)?.changes_since(since, limit)))
+            }
+            Op::ListIndex { epoch, project, after, limit, .. } => {
+                Ok(Reply::Names(self.keeper()?.voting(epoch)?.list(&project, &after, limit)))
+            }
         }
     }
 
-    fn apply_to_replica(&mut self, op: Op, now: u64) -> Result<Reply, Refusal> {
-        let placement = match &op {
-            Op::Append(append) => append.at.placement,
-            Op::Read(read) => read.at.placement,
-            Op::Hold(hold) => hold.at.placement,
-            Op::Delete(delete) => delete.at.placement,
-            Op::Note { at, .. }
-            | Op::Probe { at }
-            | Op::Seal { at, .. }
-            | Op::TellEnd { at, .. }
-            | Op::Get { at, .. }
-            | Op::Release { at, .. }
-            | Op::Renew { at, .. }
-            | Op::ReadClaim { at, .. }
-            | Op::Stats { at }
-            | Op::CopyOut { at, .. }
-            | Op::CopyIn { at, .. }
-            | Op::Fence { at, .. }
-            | Op::Defer { at, .. } => at.placement,
-            _ => return Err(Refusal::Gone),
-        };
-        let room = self.room();
-        let replica = self.replicas.get_mut(&placement).ok_or(Refusal::Gone)?;
-        let reply = match op {
-            Op::Append(append) => Reply::Appended(replica.append(&append, room, now)?),
-            Op::Note { producer, noted, .. } => {
-                replica.note(producer, noted);
-                Reply::Done
-            }
-            Op::Read(read) => Reply::Page(replica.read(&read, now)),
-            Op::Probe { .. } => Reply::Coverage(replica.coverage(now)),
-            Op::Seal { by, .. } => {
-                replica.seal(by, now);
-                Reply::Coverage(replica.coverage(now))
-            }
-            Op::TellEnd { version, end, .. } => {
-                replica.tell_end(version, &end, now)?;
-                Reply::Done
-            }
-            Op::Get { refs, .. } => Reply::Got(replica.get(&refs, now)),
-            Op::Hold(hold) => Reply::Held(replica.hold(&hold, now)?),
-            Op::Release { claim, refs, .. } => {
-                replica.release(claim, refs.as_deref());
-                Reply::Done
-            }
-            Op::Renew { version, claim, fencing, ttl_ms, grace_ms, .. } => {
-                Reply::Renewed(replica.renew(version, (claim, fencing), (ttl_ms, grace_ms), now)?)
-            }
-            Op::ReadClaim { claim, fencing, .. } => {
-                Reply::Claim(replica.read_claim(claim, fencing, now)?)
-            }
-            Op::Delete(delete) => Reply::Deleted(replica.delete(&delete, now)?),
-            Op::Stats { .. } => Reply::Stats(replica.stats(now)?),
-            Op::CopyOut { from, max_bytes, .. } => {
-                Reply::CopyBatch(replica.copy_out(from, max_bytes, now)?)
-            }
-            Op::CopyIn { blocks, .. } => {
-                replica.check_sealed()?;
-                replica.check_next_blocks(&blocks)?;
-                if bytes_of(replica, &blocks) > room {
-                    return Err(Refusal::Full);
-                }
-                replica.copy_in(blocks, now);
-                Reply::Coverage(replica.coverage(now))
-            }
-            Op::Fence { version, .. } => {
-                replica.check_version(version)?;
-                replica.raise_version(version);
-                Reply::Done
-            }
-            Op::Defer { after_ms, .. } => {
-                replica.defer(after_ms, now);
-                Reply::Done
-            }
-            _ => return Err(Refusal::Gone),
-        };
+    /// Does something to one replica, and looks when it is due then.
+    fn on(
+        &mut self,
+        at: ReplicaAt,
+        now: u64,
+        act: impl FnOnce(&mut Replica) -> Result<Reply, Refusal>,
+    ) -> Result<Reply, Refusal> {
+        let replica = self.replicas.get_mut(&at.placement).ok_or(Refusal::Gone)?;
+        let reply = act(replica)?;
         replica.settle_due(now);
         Ok(reply)
+    }
+
+    fn keeper(&mut self) -> Result<&mut Keeper, Refusal> {
+        self.keeper.as_mut().ok_or(Refusal::NotKeeper)
+    }
+
+    fn keep(&mut self, epoch: Epoch, keepers: Bytes) -> Result<Reply, Refusal> {
+        match &mut self.keeper {
+            Some(keeper) => keeper.keep(epoch, keepers)?,
+            none @ None => *none = Some(Keeper::new(epoch, keepers)),
+        }
+        Ok(Reply::Done)
     }
 
     /// Q9: only who means this node in this life, and in this run, is served.
@@ -314,22 +299,6 @@ impl Machine {
     fn room(&self) -> u64 {
         self.memory_limit.map_or(u64::MAX, |limit| limit.saturating_sub(self.used()))
     }
-}
-
-impl Keeper {
-    fn state(&self) -> KeeperState {
-        KeeperState { epoch: self.epoch(), keepers: self.keepers().clone(), active: self.votes() }
-    }
-}
-
-/// Bytes that a batch would add.
-fn bytes_of(replica: &Replica, blocks: &[CopiedBlock]) -> u64 {
-    blocks
-        .iter()
-        .filter(|copied| copied.block > replica.frontier(copied.producer))
-        .filter_map(|copied| copied.bytes.as_ref())
-        .map(|bytes| size(bytes.len()))
-        .sum()
 }
 
 /// A length as it is counted.

@@ -16,6 +16,7 @@ use crate::time::Clock;
 mod claims;
 mod copies;
 mod delete;
+mod hold;
 mod keeper;
 mod log;
 mod machine;

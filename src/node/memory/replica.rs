@@ -1,5 +1,6 @@
 //! One replica of a segment: its life from opening to the told end, its coverage, and when it is
-//! due. The log itself is in `log`, `read` and `copies`, claims are in `claims`, `pick`, `delete`.
+//! due. The log itself is in `log`, `read` and `copies`, claims are in `claims`, `pick`, `hold`,
+//! ending messages is in `delete`.
 
 use std::collections::BTreeMap;
 
@@ -137,6 +138,12 @@ impl Replica {
         if version < self.version {
             return Err(Refusal::Stale { version: self.version });
         }
+        Ok(())
+    }
+
+    pub(super) fn fence(&mut self, version: Version) -> Result<(), Refusal> {
+        self.check_version(version)?;
+        self.raise_version(version);
         Ok(())
     }
 

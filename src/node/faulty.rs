@@ -1,0 +1,269 @@
+//! A node that fails on command: down, hanging, cut off, slow, or losing single messages.
+//!
+//! [`FaultyNode`] stands before another node and does what the shared [`Faults`] say; with nothing
+//! said it is transparent. A request goes two ways, and each can go wrong on its own:
+//!
+//! ```text
+//! call -- lost? -- delay before -- arrives: up? hanging? -- applied -- delay after -- dropped? -- reply
+//! ```
+//!
+//! Requests of one `FaultyNode` arrive in the order in which they were sent, whatever the delays,
+//! and arrive although their future was dropped.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, pending, ready};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::{Node, NodeError, Op, Reply};
+
+/// A node whose faults are commanded by [`Faults`]. See the module's documentation.
+#[derive(Debug, Clone)]
+pub struct FaultyNode {
+    wire: Arc<Wire>,
+}
+
+/// Commands the faults of one [`FaultyNode`]; all copies command the same.
+#[derive(Debug, Clone)]
+pub struct Faults {
+    wire: Arc<Wire>,
+}
+
+#[derive(Debug)]
+struct Wire {
+    node: Arc<dyn Node>,
+    plan: Mutex<Plan>,
+}
+
+#[derive(Debug)]
+struct Plan {
+    reach: Reach,
+    before: Duration,
+    after: Duration,
+    lose_requests: u32,
+    drop_replies: u32,
+    /// Requests under way, with the time of their arrival, which never falls.
+    under_way: VecDeque<(Instant, Request)>,
+    /// Requests that arrived at a hanging node.
+    waiting: VecDeque<Request>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    Up,
+    Down,
+    Hanging,
+    CutOff,
+}
+
+struct Request {
+    ops: Vec<Op>,
+    answer: oneshot::Sender<Answer>,
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request").field("ops", &self.ops).finish_non_exhaustive()
+    }
+}
+
+/// What becomes of a request that was sent.
+enum Answer {
+    Applied {
+        replies: BoxFuture<'static, Result<Vec<Reply>, NodeError>>,
+        after: Duration,
+        dropped: bool,
+    },
+    Unknown(&'static str),
+    Never,
+}
+
+impl FaultyNode {
+    /// Puts a wire before `node`, and gives what commands its faults.
+    #[must_use]
+    pub fn new(node: Arc<dyn Node>) -> (Self, Faults) {
+        let plan = Plan {
+            reach: Reach::Up,
+            before: Duration::ZERO,
+            after: Duration::ZERO,
+            lose_requests: 0,
+            drop_replies: 0,
+            under_way: VecDeque::new(),
+            waiting: VecDeque::new(),
+        };
+        let wire = Arc::new(Wire { node, plan: Mutex::new(plan) });
+        (Self { wire: Arc::clone(&wire) }, Faults { wire })
+    }
+}
+
+impl Faults {
+    /// The node is reachable. What waited at a hanging node is applied now, in order.
+    pub fn up(&self) {
+        let mut plan = self.wire.plan();
+        plan.reach = Reach::Up;
+        while let Some(request) = plan.waiting.pop_front() {
+            self.wire.arrive(&mut plan, request);
+        }
+    }
+
+    /// The node refuses connections: [`NodeError::Unreached`]. What was under way or waited is not
+    /// applied; whoever sent it learns nothing.
+    pub fn down(&self) {
+        let mut plan = self.wire.plan();
+        plan.reach = Reach::Down;
+        let under_way: Vec<_> = plan.under_way.drain(..).map(|(_, request)| request).collect();
+        let waiting: Vec<_> = plan.waiting.drain(..).collect();
+        for request in under_way.into_iter().chain(waiting) {
+            request.answer(Answer::Unknown("the connection was lost"));
+        }
+    }
+
+    /// The node stands still, as after `SIGSTOP`: what arrives is applied when it is
+    /// [`up`](Self::up) again.
+    pub fn hang(&self) {
+        self.wire.plan().reach = Reach::Hanging;
+    }
+
+    /// Nothing reaches the node and nothing is answered, ever, not even after it is
+    /// [`up`](Self::up) again.
+    pub fn cut_off(&self) {
+        let mut plan = self.wire.plan();
+        plan.reach = Reach::CutOff;
+        while let Some(request) = plan.waiting.pop_front() {
+            request.answer(Answer::Never);
+        }
+    }
+
+    /// From now on requests take so long to arrive.
+    pub fn delay_before(&self, delay: Duration) {
+        self.wire.plan().before = delay;
+    }
+
+    /// From now on replies take so long to come back.
+    pub fn delay_after(&self, delay: Duration) {
+        self.wire.plan().after = delay;
+    }
+
+    /// The next `count` requests that arrive are applied, but answered [`NodeError::Unknown`].
+    pub fn drop_replies(&self, count: u32) {
+        self.wire.plan().drop_replies = count;
+    }
+
+    /// The next `count` requests are not applied, and answered [`NodeError::Unknown`].
+    pub fn lose_requests(&self, count: u32) {
+        self.wire.plan().lose_requests = count;
+    }
+
+    /// Takes all commands back.
+    pub fn clear(&self) {
+        {
+            let mut plan = self.wire.plan();
+            (plan.before, plan.after) = (Duration::ZERO, Duration::ZERO);
+            (plan.lose_requests, plan.drop_replies) = (0, 0);
+        }
+        self.up();
+    }
+}
+
+impl Node for FaultyNode {
+    fn name(&self) -> &str {
+        self.wire.node.name()
+    }
+
+    fn call(&self, ops: Vec<Op>) -> BoxFuture<'static, Result<Vec<Reply>, NodeError>> {
+        let node = self.name().to_owned();
+        let mut plan = self.wire.plan();
+        if plan.reach == Reach::Down {
+            let reason = "connection refused".into();
+            return ready(Err(NodeError::Unreached { node, reason })).boxed();
+        }
+        if plan.lose_requests > 0 {
+            plan.lose_requests -= 1;
+            let reason = "the request was lost".into();
+            return ready(Err(NodeError::Unknown { node, reason })).boxed();
+        }
+        let (answer, answered) = oneshot::channel();
+        let request = Request { ops, answer };
+        if plan.before.is_zero() && plan.under_way.is_empty() {
+            self.wire.arrive(&mut plan, request);
+        } else {
+            self.wire.depart(&mut plan, request);
+        }
+        drop(plan);
+        answer_of(node, answered).boxed()
+    }
+}
+
+impl Request {
+    fn answer(self, answer: Answer) {
+        // Nobody waits any more: that is the sender's affair.
+        drop(self.answer.send(answer));
+    }
+}
+
+impl Wire {
+    fn plan(&self) -> MutexGuard<'_, Plan> {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn depart(self: &Arc<Self>, plan: &mut Plan, request: Request) {
+        let earliest = plan.under_way.back().map(|(at, _)| *at);
+        let at = (now() + plan.before).max(earliest.unwrap_or_else(now));
+        plan.under_way.push_back((at, request));
+        let wire = Arc::clone(self);
+        // Ends by itself when the request has arrived; it must outlive the caller's future.
+        tokio::spawn(async move {
+            sleep_until(at).await;
+            let mut plan = wire.plan();
+            while plan.under_way.front().is_some_and(|(due, _)| *due <= at)
+                && let Some((_, request)) = plan.under_way.pop_front()
+            {
+                wire.arrive(&mut plan, request);
+            }
+        });
+    }
+
+    fn arrive(&self, plan: &mut Plan, request: Request) {
+        match plan.reach {
+            Reach::Up => {
+                let dropped = plan.drop_replies > 0;
+                plan.drop_replies = plan.drop_replies.saturating_sub(1);
+                let Request { ops, answer } = request;
+                let replies = self.node.call(ops);
+                drop(answer.send(Answer::Applied { replies, after: plan.after, dropped }));
+            }
+            Reach::Down => request.answer(Answer::Unknown("the connection was lost")),
+            Reach::Hanging => plan.waiting.push_back(request),
+            Reach::CutOff => request.answer(Answer::Never),
+        }
+    }
+}
+
+/// Follows tokio's clock, which a paused runtime stops.
+fn now() -> Instant {
+    Instant::now()
+}
+
+async fn answer_of(
+    node: String,
+    answered: oneshot::Receiver<Answer>,
+) -> Result<Vec<Reply>, NodeError> {
+    let unknown = |reason: &str| NodeError::Unknown { node, reason: reason.into() };
+    match answered.await {
+        Ok(Answer::Applied { replies, after, dropped }) => {
+            let replies = replies.await;
+            if !after.is_zero() {
+                sleep(after).await;
+            }
+            if dropped { Err(unknown("the reply was lost")) } else { replies }
+        }
+        Ok(Answer::Unknown(reason)) => Err(unknown(reason)),
+        Ok(Answer::Never) => pending().await,
+        Err(_) => Err(unknown("the node was shut down")),
+    }
+}

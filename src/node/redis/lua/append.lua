@@ -1,0 +1,66 @@
+-- Purpose: takes the next blocks of several producers on several replicas (Q1, Q4, Q9).
+--   The blocks themselves were written by SET NX in the same transaction, those without messages
+--   not at all: bodies never pass through here. A block that is refused, or was taken before and has gone since, is removed
+--   again; a stored one is told from a fresh one by its stamp.
+-- KEYS: 1 string, the cookie; then for each block: string, the block; hash `P:m`, the replica
+-- ARGV: 1 the cookie wanted; then for each block its numbers, packed as `wire::append` does
+-- Returns: an array with one array for each block: ok, again (0 or 1), bytes | stranger, held |
+--   gone | sealed | producers | gap, frontier | conflict
+-- Atomic: whether a block is the next one and its becoming so are one step, and a refused
+--   block's bytes must not be seen by anybody.
+local refused = stranger(KEYS[1], ARGV[1])
+local NUMBERS, INDEX = '<BBBBI4I8I4I4I8I8I8I4I4', '<c8I4I2I2I6I4I4I2'
+
+local function remove(key)
+  if call('GETRANGE', key, 4, 7) == '\255\255\255\255' then call('UNLINK', key) end
+end
+
+local function again(m, field, known, frontier, number, noted, digest, bytes)
+  if not known then return {'ok', 1, bytes} end
+  local old = known:sub(9)
+  if number == frontier and old ~= '' and old ~= digest then return {'conflict'} end
+  local _, held = unpack('<I4I4', known)
+  noted = math.min(noted, frontier)
+  if noted > held then call('HSET', m, field, pack('<I4I4', frontier, noted) .. old) end
+  return {'ok', 1, bytes}
+end
+
+local function take(key, m, raw)
+  local number, noted, sent, live, head, minttl, maxttl, maxdelay, body, size, digest, producer =
+    unpack('<I4I4I2I2I2I4I4I4I4I4c8c8', raw)
+  local field = 'p' .. key:sub(#m + 2, #m + 17)
+  local got = call('HMGET', m, 'h', field)
+  if not got[1] then return {'gone'} end
+  local role, sealed, told, producers, arrived, bytes, left, held, minexp, maxexp, cursor, picks,
+    first = unpack(NUMBERS, got[1])
+  local frontier, old_noted = 0, 0
+  if got[2] then frontier, old_noted = unpack('<I4I4', got[2]) end
+  if number <= frontier then
+    return again(m, field, got[2], frontier, number, noted, digest, tostring(bytes))
+  end
+  if sealed == 1 then return {'sealed'} end
+  if frontier == 0 and producers >= 48 then return {'producers'} end
+  if number ~= frontier + 1 then return {'gap', frontier} end
+  local p = m:sub(1, -3)
+  if live > 0 then
+    call('SETRANGE', key, 4, pack('<I4I8', arrived, now))
+    minexp, maxexp = math.min(minexp, now + minttl), math.max(maxexp, now + maxttl)
+    if maxdelay > 0 then call('ZADD', p .. ':y', now + maxdelay, arrived) end
+  end
+  call('APPEND', p .. ':i', pack(INDEX, producer, number, sent, live, now, minttl, body, head))
+  if arrived == 0 then call('ZREM', p:sub(1, -17) .. 'due', p:sub(-16)) end
+  if frontier == 0 then producers = producers + 1 end
+  call('HSET', m, 'h', pack(NUMBERS, role, sealed, told, producers, arrived + 1, bytes + size,
+    left + live, held, minexp, maxexp, cursor, picks, first),
+    field, pack('<I4I4', number, math.max(old_noted, math.min(noted, number))) .. digest)
+  return {'ok', 0, tostring(bytes + size)}
+end
+
+local replies = {}
+for i = 2, #ARGV do
+  local key, m = KEYS[2 * i - 2], KEYS[2 * i - 1]
+  local reply = refused or take(key, m, ARGV[i])
+  if reply[1] ~= 'ok' or reply[2] == 1 then remove(key) end
+  replies[i - 1] = reply
+end
+return replies

@@ -1,0 +1,52 @@
+-- Purpose: gives messages of a claim back (Q7); never refused for its version.
+-- KEYS: 1 string, the cookie; 2 prefix `P` of the replica's keys
+-- ARGV: 1 the cookie wanted; 2 claim, 8 bytes; 3 all (1) or some (0); 4 references, 13 bytes each
+-- Returns: ok | stranger, held | gone
+-- Atomic: the mark and what picks know of the message change together.
+local refused = stranger(KEYS[1], ARGV[1])
+if refused then return refused end
+local r = load_replica(KEYS[2])
+if not r then return {'gone'} end
+local key, all, refs = ARGV[2], ARGV[3] == '1', ARGV[4]
+
+local function release(b, index)
+  local pos = position(b, index)
+  if not pos then return end
+  local _, state = record(b, pos)
+  local m = marks(r, b)[index]
+  if state == 1 or not m or m.claim ~= key or m.released == 1 then return end
+  leave(r, m)
+  m.released, b.marks_dirty = 1, true
+  touch(b)
+  put_back(r, b.ord)
+end
+
+local function release_pending(ref, w)
+  w.kind = 2
+  remember(r, ref, w)
+end
+
+if all then
+  each_pending(r, key, release_pending)
+  local c = claim_of(r, key)
+  if c then
+    for at = 1, #c.refs, REF_LEN do
+      local ord, index = unpack(REF, c.refs, at)
+      local i = index_of(r, ord)
+      local b = i.live > 0 and open_indexed(r, i)
+      if b then release(b, index) end
+    end
+    r.held = c.back == 0 and r.held - c.n or r.held
+    forget_claim(r, c)
+  end
+else
+  each_ref(refs, function(producer, number, index)
+    local ref = pack('<c8I4B', producer, number, index)
+    local w = joining(r) and pending(r, ref)
+    if w and w.kind > 0 and w.claim == key then release_pending(ref, w) end
+    local b = open_block(r, producer, number)
+    if b then release(b, index) end
+  end)
+end
+save_all(r)
+return {'ok'}

@@ -1,0 +1,105 @@
+-- Claims (Q7). A message's mark stands in the hash `P:x`, one field a block (its ordinal): for each
+-- marked message 26 bytes: index, released, claim, rank (version and count, big-endian), times.
+-- The time of a claim stands once, in the hash `P:c`: rank, ttl, end, how many messages it
+-- holds, put back (0 or 1), then five bytes for each member: ordinal, index. A mark is live while
+-- it was not released and the record has its rank and has not ended. `P:d` orders the records by
+-- their ends; an ended one is put back: what it held is made known to picks through `P:a`.
+local MARK, MARK_LEN = '<BBc8c12I4', 26
+local CLAIM, CLAIM_LEN, REF, REF_LEN = '<c12I4I8I4B', 29, '<I4B', 5
+local FORGET_MS, REAP = 600000, 1000
+local claims = {}
+
+local function marks(r, b)
+  if b.marks then return b.marks end
+  if r.marked == nil then r.marked = call('EXISTS', r.p .. ':x') == 1 end
+  local raw = r.marked and call('HGET', r.p .. ':x', b.ord) or ''
+  b.marks = {}
+  for at = 1, #raw, MARK_LEN do
+    local m = {}
+    local index
+    index, m.released, m.claim, m.rank, m.times = unpack(MARK, raw, at)
+    b.marks[index] = m
+  end
+  return b.marks
+end
+
+local function claim_of(r, key)
+  local c = claims[key]
+  if c ~= nil then return c end
+  local raw = call('HGET', r.p .. ':c', key)
+  if not raw then claims[key] = false return false end
+  c = {key = key, refs = raw:sub(CLAIM_LEN + 1)}
+  c.rank, c.ttl, c.ends, c.n, c.back = unpack(CLAIM, raw)
+  claims[key] = c
+  return c
+end
+
+-- The record that a mark agrees with, whether or not it has ended.
+local function record_of(r, m)
+  if not m or m.released == 1 then return nil end
+  local c = claim_of(r, m.claim)
+  if c and c.rank == m.rank then return c end
+end
+
+-- The live claim that a mark stands for.
+local function holder(r, m)
+  local c = record_of(r, m)
+  if c and now < c.ends then return c end
+end
+
+-- A mark is about to stand for nothing: the record holds one message less.
+local function leave(r, m)
+  local c = record_of(r, m)
+  if c and c.back == 0 then
+    c.n, c.dirty, r.held = c.n - 1, true, r.held - 1
+  end
+end
+
+-- A message may be had again: picks that have passed its block must be told.
+local function put_back(r, ord)
+  if ord * 256 < r.cursor then
+    r.again = r.again or {}
+    r.again[ord] = true
+  end
+end
+
+local function put_all_back(r, c)
+  for at = 1, #c.refs, REF_LEN do put_back(r, (unpack(REF, c.refs, at))) end
+end
+
+local function forget_claim(r, c)
+  call('HDEL', r.p .. ':c', c.key)
+  call('ZREM', r.p .. ':d', c.key)
+  c.dirty, claims[c.key] = false, false
+end
+
+-- Puts claims back that have ended. Those beyond the limit wait for the next call: what they held
+-- can be claimed all the same, only picks that have passed it learn of it later.
+local function reap(r)
+  local ended = call('ZRANGEBYSCORE', r.p .. ':d', '-inf', now, 'LIMIT', 0, REAP)
+  for _, key in ipairs(ended) do
+    local c = claim_of(r, key)
+    if not c then
+      call('ZREM', r.p .. ':d', key)
+    elseif c.back == 1 or c.refs == '' then
+      r.held = c.back == 1 and r.held or r.held - c.n
+      forget_claim(r, c)
+    else
+      r.held, c.n, c.back, c.dirty = r.held - c.n, 0, 1, true
+      put_all_back(r, c)
+    end
+  end
+end
+
+-- Writes changed records, and what can be had again.
+local function save_claims(r)
+  for key, c in pairs(claims) do
+    if c and c.dirty then
+      call('HSET', r.p .. ':c', key, pack(CLAIM, c.rank, c.ttl, c.ends, c.n, c.back) .. c.refs)
+      call('ZADD', r.p .. ':d', c.back == 1 and now + FORGET_MS or c.ends, key)
+      c.dirty = false
+    end
+  end
+  for ord in pairs(r.again or {}) do call('ZADD', r.p .. ':a', ord, ord) end
+  r.again = nil
+end

@@ -1,0 +1,69 @@
+-- The numbers of a replica, kept in one packed field `h` of the hash `P:m`; the manifest's
+-- version in the field `v`, eight bytes, big-endian.
+-- role: 0 appending, 1 joining. told: the end is known. first: no block below it has anything
+-- left. cursor: offset below which picks have been. held: messages of claims that have not been
+-- put back. minexp: no message expires earlier. maxexp: none ever had a later expiry.
+local NUMBERS = '<BBBBI4I8I4I4I8I8I8I4I4'
+local NEVER = 281474976710655
+local NO_VERSION = ('\0'):rep(8)
+
+local function load_replica(prefix)
+  local got = call('HMGET', prefix .. ':m', 'h', 'v')
+  if not got[1] then return nil end
+  local r = {p = prefix, version = got[2] or NO_VERSION}
+  r.role, r.sealed, r.told, r.producers, r.arrived, r.bytes, r.live, r.held, r.minexp, r.maxexp,
+    r.cursor, r.picks, r.first = unpack(NUMBERS, got[1])
+  r.outlook = r.arrived == 0 and 'n' or r.sealed == 0 and 'o' or r.live == 0 and 'e' or r.maxexp
+  return r
+end
+
+local function numbers(r)
+  return pack(NUMBERS, r.role, r.sealed, r.told, r.producers, r.arrived, r.bytes, r.live, r.held,
+    r.minexp, r.maxexp, r.cursor, r.picks, r.first)
+end
+
+-- Writes the numbers back, and when the replica is due if what decides that has changed.
+local function save_replica(r)
+  call('HSET', r.p .. ':m', 'h', numbers(r))
+  local outlook = r.arrived == 0 and 'n' or r.sealed == 0 and 'o' or r.live == 0 and 'e' or r.maxexp
+  if outlook == r.outlook then return end
+  r.outlook = outlook
+  local due, placement = r.p:sub(1, -17) .. 'due', r.p:sub(-16)
+  if outlook == 'o' then
+    call('ZREM', due, placement)
+  elseif outlook ~= 'n' then
+    call('ZADD', due, outlook == 'e' and now or outlook, placement)
+  end
+end
+
+-- Refusals, in the order of specs/node.md; nil if there is nothing to refuse.
+local function not_sealed(r)
+  if r.sealed == 0 then return {'open'} end
+end
+
+local function not_ended(r)
+  if r.sealed == 0 then return {'open'} end
+  if r.told == 0 then return {'endunknown'} end
+end
+
+local function joining(r) return r.role == 1 and r.told == 0 end
+
+local function not_ended_or_joining(r)
+  if not joining(r) then return not_ended(r) end
+end
+
+local function stale(r, version)
+  if below(version, r.version) then return {'stale', r.version} end
+end
+
+local function raise_version(r, version)
+  if below(r.version, version) then
+    r.version = version
+    call('HSET', r.p .. ':m', 'v', version)
+  end
+end
+
+-- What `Coverage` is made of: the time and all of `P:m`.
+local function coverage(r)
+  return {tostring(now), call('HGETALL', r.p .. ':m')}
+end

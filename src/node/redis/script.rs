@@ -1,0 +1,107 @@
+//! The scripts that run on the server: their texts, assembled from parts, and their names there.
+//!
+//! They are loaded anew for each connection; a server that does not know one has been restarted
+//! or meddled with (`NOSCRIPT`), and the connection is given up.
+
+use std::sync::LazyLock;
+
+macro_rules! scripts {
+    ($($name:ident $file:literal $flags:ident [$($part:ident)*]),* $(,)?) => {
+        /// One script for each operation.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(super) enum Script { $($name),* }
+
+        static SCRIPTS: LazyLock<Vec<Loaded>> = LazyLock::new(|| vec![
+            $(Loaded::new(&[
+                $flags, $($part,)*
+                include_str!(concat!("lua/", $file, ".lua")),
+            ])),*
+        ]);
+    };
+}
+
+macro_rules! parts {
+    ($($name:ident $file:literal),* $(,)?) => {
+        $(const $name: &str = include_str!(concat!("lua/shared/", $file, ".lua"));)*
+    };
+}
+
+/// They must run on a full node too: what they free is what it needs.
+const WRITES: &str = "#!lua flags=allow-oom\n";
+const READS: &str = "#!lua flags=no-writes,allow-oom\n";
+
+parts! {
+    BASE "base", REPLICA "replica", BLOCK "block", CLAIM "claim", CHANGE "change", ENTRY "entry",
+    MEMBERS "members", PENDING "pending", MERGE "merge", GATHER "gather", KEEPER "keeper",
+}
+
+scripts! {
+    Admit "admit" WRITES [BASE],
+    Identity "identity" READS [BASE],
+    Open "open" WRITES [BASE REPLICA],
+    Append "append" WRITES [BASE],
+    Note "note" WRITES [BASE REPLICA BLOCK],
+    Read "read" READS [BASE REPLICA BLOCK CLAIM ENTRY],
+    Probe "probe" READS [BASE REPLICA],
+    Seal "seal" WRITES [BASE REPLICA],
+    TellEnd "tell_end" WRITES [BASE REPLICA BLOCK CLAIM CHANGE],
+    Get "get" READS [BASE REPLICA BLOCK CLAIM ENTRY],
+    Pick "pick" WRITES [BASE REPLICA BLOCK CLAIM CHANGE ENTRY MEMBERS GATHER],
+    Hold "hold" WRITES [BASE REPLICA BLOCK CLAIM CHANGE MEMBERS PENDING],
+    Release "release" WRITES [BASE REPLICA BLOCK CLAIM CHANGE PENDING],
+    Renew "renew" WRITES [BASE REPLICA BLOCK CLAIM CHANGE MEMBERS PENDING],
+    ReadClaim "read_claim" READS [BASE REPLICA BLOCK CLAIM CHANGE ENTRY MEMBERS],
+    Delete "delete" WRITES [BASE REPLICA BLOCK CLAIM CHANGE PENDING],
+    Stats "stats" WRITES [BASE REPLICA BLOCK CLAIM CHANGE ENTRY],
+    CopyOut "copy_out" READS [BASE REPLICA BLOCK CLAIM ENTRY],
+    CopyIn "copy_in" WRITES [BASE REPLICA BLOCK CLAIM CHANGE MEMBERS PENDING MERGE],
+    Fence "fence" WRITES [BASE REPLICA],
+    Wipe "wipe" WRITES [BASE REPLICA BLOCK],
+    Due "due" READS [BASE],
+    Defer "defer" WRITES [BASE REPLICA],
+    Keep "keep" WRITES [BASE],
+    Restore "restore" WRITES [BASE KEEPER],
+    Activate "activate" WRITES [BASE KEEPER],
+    Dump "dump" READS [BASE KEEPER],
+    Prepare "prepare" WRITES [BASE KEEPER],
+    Accept "accept" WRITES [BASE KEEPER],
+    ReadRegisters "read_registers" READS [BASE KEEPER],
+    Changes "changes" READS [BASE KEEPER],
+    ListIndex "list_index" READS [BASE KEEPER],
+}
+
+#[derive(Debug)]
+struct Loaded {
+    text: String,
+    sha: String,
+}
+
+impl Loaded {
+    fn new(parts: &[&str]) -> Self {
+        let text = parts.concat();
+        let sha = sha1_smol::Sha1::from(&text).digest().to_string();
+        Self { text, sha }
+    }
+}
+
+impl Script {
+    /// The name under which the server runs it once it is loaded.
+    pub(super) fn sha(self) -> &'static str {
+        // The list and the enum are made by one macro, in one order.
+        SCRIPTS.get(self as usize).map_or("", |script| &script.sha)
+    }
+}
+
+/// Commands that load all scripts.
+pub(super) fn load() -> redis::Pipeline {
+    let mut pipe = redis::pipe();
+    for script in SCRIPTS.iter() {
+        pipe.cmd("SCRIPT").arg("LOAD").arg(&script.text);
+    }
+    pipe
+}
+
+/// How many they are.
+pub(super) fn count() -> usize {
+    SCRIPTS.len()
+}

@@ -1,0 +1,505 @@
+//! Operations as commands.
+
+use bytes::Bytes;
+use redis::{Cmd, Pipeline};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::block::{Block, MAX_MESSAGES, RECORD_LEN, Record, State, UNSTAMPED};
+use crate::id::{ClaimKey, Cookie, Epoch, Fencing, MessageRef, ProducerId, ReplicaAt, Version};
+use crate::node::redis::inspect;
+use crate::node::redis::keys::{COOKIE, Key};
+use crate::node::redis::script::Script;
+use crate::node::{
+    Accept, Append, Ballot, CopiedBlock, CopiedMark, Delete, Guard, Hold, Index, Op, Open, Pick,
+    Read, RegisterDump, Role,
+};
+
+/// Blocks of one page or one batch of copies at most, as `specs/node.md` has it.
+const MAX_BLOCKS: usize = 1024;
+/// Blocks that one `Wipe` removes at most.
+const WIPE_BLOCKS: usize = 512;
+
+/// What a connection knows of its server, and commands depend on.
+#[derive(Debug, Clone, Default)]
+pub(in crate::node::redis) struct Context {
+    pub(in crate::node::redis) run_id: String,
+    pub(in crate::node::redis) durable: bool,
+}
+
+impl Context {
+    /// What the stored cookie must start with (Q9): for one that is not durable the run id too.
+    fn wanted(&self, cookie: Cookie) -> String {
+        if self.durable { format!("{cookie} ") } else { format!("{cookie} {}", self.run_id) }
+    }
+
+    fn script(&self, script: Script, cookie: Cookie, keys: &[String]) -> Cmd {
+        let mut cmd = redis::cmd("EVALSHA");
+        cmd.arg(script.sha()).arg(keys.len() + 1).arg(COOKIE);
+        for key in keys {
+            cmd.arg(key.as_bytes());
+        }
+        cmd.arg(self.wanted(cookie));
+        cmd
+    }
+
+    fn on_replica(&self, script: Script, at: ReplicaAt) -> Cmd {
+        self.script(script, at.cookie, &[Key::Replica(at).name()])
+    }
+
+    fn on_keeper(&self, script: Script, cookie: Cookie, epoch: Epoch) -> Cmd {
+        let mut cmd = self.script(script, cookie, &[Key::Keeper(cookie).name()]);
+        cmd.arg(epoch.0);
+        cmd
+    }
+}
+
+/// Appends the commands of one operation that is not an append; how many they are.
+pub(in crate::node::redis) fn commands(op: &Op, context: &Context, pipe: &mut Pipeline) -> usize {
+    match op {
+        Op::Identity => {
+            let before = pipe.len();
+            inspect::ask(pipe);
+            let mut cmd = redis::cmd("EVALSHA");
+            cmd.arg(Script::Identity.sha()).arg(1).arg(COOKIE);
+            pipe.add_command(cmd);
+            pipe.len() - before
+        }
+        Op::Append(append) => {
+            let mut appends = Appends::default();
+            appends.push(append);
+            appends.commands(context, pipe)
+        }
+        Op::CopyIn { at, blocks } => copy_in(*at, blocks, context, pipe),
+        other => {
+            pipe.add_command(command(other, context));
+            1
+        }
+    }
+}
+
+fn command(op: &Op, context: &Context) -> Cmd {
+    let on = |script, at: &ReplicaAt| context.on_replica(script, *at);
+    let mut cmd = match op {
+        Op::Admit { .. } | Op::Open(_) | Op::Due { .. } | Op::Wipe { .. } | Op::Defer { .. } => {
+            return housekeeping(op, context);
+        }
+        Op::Note { at, .. } => on(Script::Note, at),
+        Op::Probe { at } => on(Script::Probe, at),
+        Op::Seal { at, .. } => on(Script::Seal, at),
+        Op::TellEnd { at, .. } => on(Script::TellEnd, at),
+        Op::Read(read) => return read_page(read, context),
+        Op::Get { at, .. } => on(Script::Get, at),
+        Op::Pick(pick) => return pick_messages(pick, context),
+        Op::Hold(hold) => on(Script::Hold, &hold.at),
+        Op::Release { at, .. } => on(Script::Release, at),
+        Op::Renew { at, .. } => on(Script::Renew, at),
+        Op::ReadClaim { at, .. } => on(Script::ReadClaim, at),
+        Op::Delete(delete) => on(Script::Delete, &delete.at),
+        Op::Stats { at } => on(Script::Stats, at),
+        Op::CopyOut { at, .. } => on(Script::CopyOut, at),
+        Op::Fence { at, .. } => on(Script::Fence, at),
+        _ => return on_registers(op, context),
+    };
+    match op {
+        Op::Note { producer, noted, .. } => {
+            cmd.arg(&id(producer.0)).arg(*noted);
+        }
+        Op::Seal { by, .. } => {
+            cmd.arg(&id(by.0));
+        }
+        Op::TellEnd { version, end, .. } => {
+            let mut packed = Vec::with_capacity(end.len() * 12);
+            for (producer, last) in end {
+                packed.extend(id(producer.0));
+                packed.extend(last.to_le_bytes());
+            }
+            cmd.arg(&id(version.0)).arg(packed);
+        }
+        Op::Get { refs, .. } => {
+            cmd.arg(references(refs));
+        }
+        Op::Hold(Hold { version, claim, fencing, ttl_ms, grace_ms, refs, .. }) => {
+            cmd.arg(&id(version.0)).arg(&id(claim.0)).arg(rank(*fencing));
+            cmd.arg(*ttl_ms).arg(*grace_ms).arg(references(refs));
+        }
+        Op::Release { claim, refs, .. } => {
+            cmd.arg(&id(claim.0)).arg(u8::from(refs.is_none()));
+            cmd.arg(references(refs.as_deref().unwrap_or_default()));
+        }
+        Op::Renew { version, claim, fencing, ttl_ms, grace_ms, .. } => {
+            cmd.arg(&id(version.0)).arg(&id(claim.0)).arg(rank(*fencing));
+            cmd.arg(*ttl_ms).arg(*grace_ms);
+        }
+        Op::ReadClaim { claim, fencing, .. } => {
+            cmd.arg(&id(claim.0)).arg(rank(*fencing));
+        }
+        Op::Delete(delete) => delete_arguments(delete, &mut cmd),
+        Op::CopyOut { from, max_bytes, .. } => {
+            cmd.arg(*from).arg(*max_bytes).arg(MAX_BLOCKS);
+        }
+        Op::Fence { version, .. } => {
+            cmd.arg(&id(version.0));
+        }
+        _ => {}
+    }
+    cmd
+}
+
+fn housekeeping(op: &Op, context: &Context) -> Cmd {
+    match op {
+        Op::Admit { cookie, run_id } => {
+            let mut cmd = redis::cmd("EVALSHA");
+            cmd.arg(Script::Admit.sha()).arg(1).arg(COOKIE).arg(&context.run_id).arg(run_id);
+            cmd.arg(cookie.pool.to_string()).arg(cookie.node.0).arg(cookie.incarnation.0);
+            cmd
+        }
+        Op::Open(Open { at, role, of }) => {
+            let role = match role {
+                Role::Appending => 0,
+                Role::Joining => 1,
+            };
+            let mut cmd = context.on_replica(Script::Open, *at);
+            let of = format!("{} {} {}", of.generation.0, of.segment.0, of.register);
+            cmd.arg(role).arg(of);
+            cmd
+        }
+        Op::Due { cookie, limit } => {
+            let mut cmd = context.script(Script::Due, *cookie, &[Key::Due(*cookie).name()]);
+            cmd.arg((*limit).max(1));
+            cmd
+        }
+        Op::Wipe { at } => {
+            let mut cmd = context.on_replica(Script::Wipe, *at);
+            cmd.arg(WIPE_BLOCKS);
+            cmd
+        }
+        Op::Defer { at, after_ms } => {
+            let mut cmd = context.on_replica(Script::Defer, *at);
+            cmd.arg((*after_ms).min(1 << 48));
+            cmd
+        }
+        _ => Cmd::new(),
+    }
+}
+
+fn read_page(read: &Read, context: &Context) -> Cmd {
+    let mut cmd = context.on_replica(Script::Read, read.at);
+    cmd.arg(read.from.ordinal()).arg(read.from.index());
+    cmd.arg(read.limit.max(1)).arg(read.max_bytes);
+    cmd.arg(read.filter.not_from.as_ref().map_or("", |client| client.as_str()));
+    cmd.arg(u8::from(read.filter.skip_claimed)).arg(u8::from(read.filter.skip_delayed));
+    cmd.arg(MAX_BLOCKS);
+    cmd
+}
+
+fn pick_messages(pick: &Pick, context: &Context) -> Cmd {
+    let prefixes: Vec<String> = pick
+        .placements
+        .iter()
+        .map(|&placement| Key::Replica(ReplicaAt { cookie: pick.cookie, placement }).name())
+        .collect();
+    let mut cmd = context.script(Script::Pick, pick.cookie, &prefixes);
+    cmd.arg(&id(pick.version.0)).arg(&id(pick.claim.0)).arg(pick.ttl_ms).arg(pick.grace_ms);
+    cmd.arg(pick.limit.max(1)).arg(pick.max_bytes);
+    cmd
+}
+
+fn delete_arguments(delete: &Delete, cmd: &mut Cmd) {
+    let none = (ClaimKey(0), Fencing { version: Version(0), count: 0 });
+    let (guard, (claim, fencing)) = match delete.guard {
+        Guard::Unclaimed => (0, none),
+        Guard::ClaimedBy(claim, fencing) => (1, (claim, fencing)),
+        Guard::Always => (2, none),
+    };
+    cmd.arg(&id(delete.version.0)).arg(guard).arg(&id(claim.0)).arg(rank(fencing));
+    cmd.arg(references(&delete.refs));
+}
+
+fn on_registers(op: &Op, context: &Context) -> Cmd {
+    match op {
+        Op::Keep { cookie, epoch, keepers } => {
+            let mut cmd = context.on_keeper(Script::Keep, *cookie, *epoch);
+            cmd.arg(&keepers[..]);
+            cmd
+        }
+        Op::Restore { cookie, epoch, registers } => {
+            let mut cmd = context.on_keeper(Script::Restore, *cookie, *epoch);
+            for RegisterDump { name, promised, accepted, index } in registers {
+                cmd.arg(name).arg(ballot(*promised));
+                match accepted {
+                    Some((at, value)) => cmd.arg(ballot(*at)).arg(&value[..]),
+                    None => cmd.arg("").arg(""),
+                };
+                index_arguments(index.as_ref(), &mut cmd);
+            }
+            cmd
+        }
+        Op::Activate { cookie, epoch } => context.on_keeper(Script::Activate, *cookie, *epoch),
+        Op::Dump { cookie, epoch, after, limit } => {
+            let mut cmd = context.on_keeper(Script::Dump, *cookie, *epoch);
+            cmd.arg(after).arg((*limit).max(1));
+            cmd
+        }
+        Op::Prepare { cookie, epoch, name, ballot: at } => {
+            let mut cmd = context.on_keeper(Script::Prepare, *cookie, *epoch);
+            cmd.arg(name).arg(ballot(*at));
+            cmd
+        }
+        Op::Accept(Accept { cookie, epoch, name, ballot: at, value, index }) => {
+            let mut cmd = context.on_keeper(Script::Accept, *cookie, *epoch);
+            cmd.arg(name).arg(ballot(*at)).arg(&value[..]);
+            index_arguments(index.as_ref(), &mut cmd);
+            cmd
+        }
+        Op::ReadRegisters { cookie, epoch, names } => {
+            let mut cmd = context.on_keeper(Script::ReadRegisters, *cookie, *epoch);
+            for name in names {
+                cmd.arg(name);
+            }
+            cmd
+        }
+        Op::Changes { cookie, epoch, since, limit } => {
+            let mut cmd = context.on_keeper(Script::Changes, *cookie, *epoch);
+            // A counter never gets there: what is above counts as above.
+            cmd.arg((*since).min(1 << 53)).arg((*limit).max(1));
+            cmd
+        }
+        Op::ListIndex { cookie, epoch, project, after, limit } => {
+            let mut cmd = context.on_keeper(Script::ListIndex, *cookie, *epoch);
+            cmd.arg(project).arg(after).arg((*limit).max(1));
+            cmd
+        }
+        _ => Cmd::new(),
+    }
+}
+
+fn index_arguments(index: Option<&Index>, cmd: &mut Cmd) {
+    match index {
+        Some(Index { project, queue, listed }) => {
+            cmd.arg(project).arg(queue).arg(u8::from(*listed))
+        }
+        None => cmd.arg("").arg("").arg(""),
+    };
+}
+
+/// Blocks on their way in one transaction: written natively, then one script for all of them.
+#[derive(Debug, Default)]
+pub(in crate::node::redis) struct Appends {
+    cookie: Option<Cookie>,
+    blocks: Vec<OneAppend>,
+    keys: std::collections::HashSet<String>,
+}
+
+#[derive(Debug)]
+struct OneAppend {
+    key: String,
+    meta: String,
+    /// `None`: it holds no message, so that there is nothing to store.
+    bytes: Option<Bytes>,
+    numbers: Vec<u8>,
+}
+
+impl Appends {
+    /// Takes an append in, unless it must wait for the next transaction: one that is meant for
+    /// another life, or a block that is here already (its write would be taken for this one's).
+    pub(in crate::node::redis) fn push(&mut self, append: &Append) -> bool {
+        let key = Key::Block(append.at, append.producer, append.block).name();
+        let cookie = *self.cookie.get_or_insert(append.at.cookie);
+        if cookie != append.at.cookie || !self.keys.insert(key.clone()) {
+            return false;
+        }
+        // What is no block holds no message.
+        let shape = Block::decode(&append.bytes).map(|block| Shape::of(&block)).unwrap_or_default();
+        self.blocks.push(OneAppend {
+            key,
+            meta: Key::Meta(append.at).name(),
+            bytes: (shape.live > 0).then(|| append.bytes.clone()),
+            numbers: numbers(append, &shape),
+        });
+        true
+    }
+
+    pub(in crate::node::redis) fn is_empty(&self) -> bool {
+        self.blocks.is_empty()
+    }
+
+    /// Appends the commands; how many they are.
+    pub(in crate::node::redis) fn commands(&self, context: &Context, pipe: &mut Pipeline) -> usize {
+        let Some(cookie) = self.cookie else { return 0 };
+        let mut keys = Vec::with_capacity(self.blocks.len() * 2);
+        let before = pipe.len();
+        pipe.cmd("MULTI");
+        for OneAppend { key, meta, bytes, .. } in &self.blocks {
+            if let Some(bytes) = bytes {
+                pipe.cmd("SET").arg(key).arg(&bytes[..]).arg("NX");
+            }
+            keys.extend([key.clone(), meta.clone()]);
+        }
+        let mut cmd = context.script(Script::Append, cookie, &keys);
+        for block in &self.blocks {
+            cmd.arg(&block.numbers[..]);
+        }
+        pipe.add_command(cmd);
+        pipe.cmd("EXEC");
+        pipe.len() - before
+    }
+}
+
+/// What scripts are told of a block's messages, so that they need not look.
+#[derive(Debug, Default)]
+struct Shape {
+    sent: u16,
+    live: u16,
+    head: u16,
+    min_ttl: u32,
+    max_ttl: u32,
+    max_delay: u32,
+    /// Envelopes of the live messages, and their records.
+    body: u32,
+}
+
+impl Shape {
+    fn of(block: &Block) -> Self {
+        let mut shape = Self { sent: block.sent, min_ttl: u32::MAX, ..Self::default() };
+        let mut extras = 1;
+        let mut clients = std::collections::BTreeSet::new();
+        for record in &block.records {
+            if let Some(client) = &record.client
+                && clients.insert(client)
+            {
+                extras += 1 + client.as_str().len();
+            }
+            if record.state == State::Ended {
+                continue;
+            }
+            shape.live += 1;
+            shape.min_ttl = shape.min_ttl.min(record.ttl_ms);
+            shape.max_ttl = shape.max_ttl.max(record.ttl_ms);
+            shape.max_delay = shape.max_delay.max(record.delay_ms);
+            shape.body = shape.body.saturating_add(narrow(record.envelope.len() + RECORD_LEN));
+        }
+        let head = crate::block::HEADER_LEN + block.records.len() * RECORD_LEN + extras;
+        shape.head = u16::try_from(head).unwrap_or(u16::MAX);
+        shape
+    }
+}
+
+fn narrow(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
+}
+
+/// In the order of `append.lua`.
+fn numbers(append: &Append, shape: &Shape) -> Vec<u8> {
+    let mut out = Vec::with_capacity(54);
+    out.extend(append.block.to_le_bytes());
+    out.extend(append.noted.to_le_bytes());
+    out.extend(shape.sent.to_le_bytes());
+    out.extend(shape.live.to_le_bytes());
+    out.extend(shape.head.to_le_bytes());
+    out.extend(shape.min_ttl.to_le_bytes());
+    out.extend(shape.max_ttl.to_le_bytes());
+    out.extend(shape.max_delay.to_le_bytes());
+    out.extend(shape.body.to_le_bytes());
+    out.extend(narrow(append.bytes.len()).to_le_bytes());
+    out.extend(id(xxh3_64(&append.bytes)));
+    out.extend(id(append.producer.0));
+    out
+}
+
+fn copy_in(at: ReplicaAt, blocks: &[CopiedBlock], context: &Context, pipe: &mut Pipeline) -> usize {
+    let mut keys = vec![Key::Replica(at).name()];
+    let mut arguments = Vec::with_capacity(blocks.len());
+    pipe.cmd("MULTI");
+    for copied in blocks {
+        let block = copied.bytes.as_ref().and_then(|bytes| fresh(bytes));
+        if let Some(block) = &block
+            && !block.records.is_empty()
+        {
+            let key = Key::Block(at, copied.producer, copied.block).name();
+            pipe.cmd("SET").arg(&key).arg(&block.encode()[..]).arg("NX");
+            keys.push(key);
+        }
+        arguments.push((copy_numbers(copied, block.as_ref()), lives(block.as_ref()), copied));
+    }
+    let mut cmd = context.script(Script::CopyIn, at.cookie, &keys);
+    for (numbers, lives, copied) in arguments {
+        cmd.arg(numbers).arg(lives).arg(marks(&copied.marks));
+    }
+    pipe.add_command(cmd);
+    pipe.cmd("EXEC");
+    keys.len() + 2
+}
+
+/// The block as it is to be stored: unstamped, without what has ended.
+fn fresh(bytes: &Bytes) -> Option<Block> {
+    let mut block = Block::decode(bytes).ok()?;
+    block
+        .records
+        .retain(|record| record.state != State::Ended && u16::from(record.index) < block.sent);
+    (block.ordinal, block.arrived_ms) = (UNSTAMPED, 0);
+    Some(block)
+}
+
+/// In the order of `copy_in.lua`.
+fn copy_numbers(copied: &CopiedBlock, block: Option<&Block>) -> Vec<u8> {
+    let shape = block.map(Shape::of).unwrap_or_default();
+    let mut out = Vec::with_capacity(46);
+    out.extend(id(copied.producer.0));
+    out.extend(copied.block.to_le_bytes());
+    out.extend(copied.age_ms.min(1 << 48).to_le_bytes());
+    out.extend(narrow(copied.bytes.as_ref().map_or(0, Bytes::len)).to_le_bytes());
+    out.extend(shape.sent.to_le_bytes());
+    out.extend(shape.live.to_le_bytes());
+    out.extend(shape.head.to_le_bytes());
+    out.extend(shape.min_ttl.to_le_bytes());
+    out.extend(shape.max_ttl.to_le_bytes());
+    out.extend(shape.max_delay.to_le_bytes());
+    out.extend(shape.body.to_le_bytes());
+    out
+}
+
+fn lives(block: Option<&Block>) -> Vec<u8> {
+    let records: &[Record] = block.map_or(&[], |block| &block.records);
+    let mut out = Vec::with_capacity(records.len().min(MAX_MESSAGES) * 5);
+    for record in records {
+        out.push(record.index);
+        out.extend(record.ttl_ms.to_le_bytes());
+    }
+    out
+}
+
+fn marks(marks: &[CopiedMark]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(marks.len() * 38);
+    for mark in marks {
+        out.push(mark.index);
+        out.extend(id(mark.claim.0));
+        out.extend(rank(mark.fencing));
+        out.extend(mark.times.to_le_bytes());
+        out.push(u8::from(mark.left_ms.is_some()));
+        out.extend(mark.left_ms.unwrap_or(0).min(1 << 48).to_le_bytes());
+        out.extend(mark.ttl_ms.to_le_bytes());
+    }
+    out
+}
+
+fn id(id: u64) -> [u8; 8] {
+    id.to_be_bytes()
+}
+
+fn rank(fencing: Fencing) -> Vec<u8> {
+    [&fencing.version.0.to_be_bytes()[..], &fencing.count.to_be_bytes()[..]].concat()
+}
+
+fn ballot(ballot: Ballot) -> Vec<u8> {
+    [ballot.round.to_be_bytes(), ballot.by.to_be_bytes()].concat()
+}
+
+fn references(refs: &[MessageRef]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(refs.len() * 13);
+    for MessageRef { producer: ProducerId(producer), block, index } in refs {
+        out.extend(id(*producer));
+        out.extend(block.to_le_bytes());
+        out.push(*index);
+    }
+    out
+}

@@ -1,0 +1,13 @@
+//! Operations as commands, answers as replies.
+//!
+//! What scripts take and give is packed here and in the scripts, nowhere else: ids as bytes,
+//! big-endian (the order of bytes is the order of numbers), lengths and times little-endian.
+//! No number above 2^53 passes through Lua as a number.
+
+mod decode;
+mod encode;
+mod value;
+
+pub(super) use decode::{appends, reply, stored_cookie};
+pub(super) use encode::{Appends, Context, commands};
+pub(super) use value::refused_by_server;

@@ -1,0 +1,100 @@
+//! The command as a process: what it says, how it ends.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, Output, Stdio};
+
+/// The command, without what the surroundings would tell it.
+fn roundelay(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_roundelay"));
+    for name in ["LISTEN", "NODES", "COPIES", "COPIES_MIN", "KEEPERS", "CONFIG", "LOG", "PROJECT"] {
+        command.env_remove(format!("ROUNDELAY_{name}"));
+    }
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// A service that is ended when it is dropped.
+struct Served {
+    child: Child,
+    line: String,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn serve(args: &[&str]) -> Served {
+    let mut child = roundelay(args).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stderr.as_mut().unwrap()).read_line(&mut line).unwrap();
+    Served { child, line }
+}
+
+#[test]
+fn serving_without_nodes_says_what_that_means_and_ends_in_order() {
+    for signal in ["-TERM", "-INT"] {
+        let mut served = serve(&["serve", "--listen", "127.0.0.1:0"]);
+        assert!(served.line.contains("messages end with this process"), "{}", served.line);
+        let address = served.line.split("http://").nth(1).unwrap().split(',').next().unwrap();
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 300"), "{answer}");
+        let id = served.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+        assert_eq!(served.child.wait().unwrap().code(), Some(0), "{signal}");
+    }
+}
+
+#[test]
+fn tools_do_not_work_on_embedded_nodes() {
+    for args in [
+        &["post", "--queue", "q"][..],
+        &["list", "--queue", "q"],
+        &["claim", "--queue", "q"],
+        &["queue", "list"],
+        &["pool", "status"],
+    ] {
+        let output = roundelay(args).env("ROUNDELAY_NODES", "").output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(stderr(&output).contains("--node"), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn wrong_settings_are_told_in_one_line() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "copies = 3\ncopis_min = 2\n").unwrap();
+    let path = file.path().to_str().unwrap();
+    for (args, wanted) in [
+        (&["serve", "--copies", "9"][..], "copies is 9"),
+        (&["serve", "--config", path], "copis_min"),
+        (&["serve", "--config", path], path),
+        (&["--log", "?=x", "pool", "status"], "log"),
+        (&["list", "--node", "redis://localhost", "--queue", "q", "--marker", "x"], "marker"),
+    ] {
+        let output = roundelay(args).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        let said = stderr(&output);
+        assert!(said.contains(wanted) && said.lines().count() == 1, "{said}");
+    }
+}
+
+#[test]
+fn an_address_in_use_is_a_failure_in_one_line() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = roundelay(&["serve"]).env("ROUNDELAY_LISTEN", &address).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = stderr(&output);
+    assert!(said.contains(&address) && said.lines().count() == 1, "{said}");
+}

@@ -1,0 +1,87 @@
+//! The tour that a newcomer takes with curl: every call once, in the order of the manual.
+
+use serde_json::json;
+
+use super::{Api, PATCH_TYPE, bodies, id_of, texts};
+
+#[tokio::test]
+async fn a_tour_of_the_service() {
+    let api = Api::new().await;
+    api.send("PUT", "/v2/queues/jobs", r#"{"team": "a"}"#).await.is(201);
+    api.get("/v2/ping").await.is(204);
+
+    let messages = json!({"messages": [
+        {"body": {"event": "started", "weight": 0.1}, "ttl": 300},
+        {"body": "two", "ttl": 60},
+        {"body": null},
+    ]});
+    let posted = api.post("/v2/queues/jobs/messages", messages).await.is(201);
+    let resources = texts(&posted.json()["resources"]);
+    let ids: Vec<&str> = resources.iter().map(|path| id_of(path)).collect();
+    assert_eq!(
+        posted.header("location"),
+        format!("/v2/queues/jobs/messages?ids={}", ids.join(","))
+    );
+    assert_eq!(posted.json().as_object().unwrap().len(), 1);
+
+    let listed = api.get("/v2/queues/jobs/messages?echo=true").await.is(200).json();
+    assert_eq!(
+        bodies(&listed),
+        [json!({"event": "started", "weight": 0.1}), json!("two"), json!(null)]
+    );
+    assert_eq!(listed["messages"][1]["ttl"], 60);
+    assert_eq!(listed["messages"][2]["ttl"], 3600);
+    assert_eq!(listed["messages"][0]["href"], resources[0].as_str());
+
+    let stats = api.get("/v2/queues/jobs/stats").await.is(200).json();
+    assert_eq!(stats["messages"]["free"], 3);
+
+    let claim = api.post("/v2/queues/jobs/claims?limit=2", json!({"ttl": 60, "grace": 60})).await;
+    let claim = claim.is(201);
+    assert_eq!(claim.json()["messages"].as_array().unwrap().len(), 2);
+    for message in claim.json()["messages"].as_array().unwrap() {
+        api.delete(message["href"].as_str().unwrap()).await.is(204);
+    }
+    let popped = api.delete("/v2/queues/jobs/messages?pop=5").await.is(200).json();
+    assert_eq!(bodies(&popped), [json!(null)]);
+
+    let patching = api.having("content-type", Some(PATCH_TYPE));
+    let patch = json!([{"op": "replace", "path": "/metadata/team", "value": "b"}]);
+    let patched = patching.send("PATCH", "/v2/queues/jobs", patch.to_string()).await.is(200);
+    assert_eq!(patched.json()["team"], "b");
+
+    let queues = api.get("/v2/queues?detailed=true").await.is(200).json();
+    assert_eq!(
+        queues["queues"][0],
+        json!({
+            "name": "jobs", "href": "/v2/queues/jobs", "metadata": {"team": "b"},
+        })
+    );
+    api.delete("/v2/queues/jobs").await.is(204);
+    assert_eq!(api.get("/v2/queues").await.is(200).json(), json!({"queues": [], "links": []}));
+}
+
+#[tokio::test]
+async fn the_home_document_leads_to_a_queue() {
+    let api = Api::new().await;
+    let home = api.get("/v2/").await.is(200);
+    assert_eq!(home.header("content-type"), "application/json-home");
+    assert_eq!(home.header("cache-control"), "max-age=86400");
+    let template = home.json()["resources"]["rel/queue"]["href-template"].clone();
+    let path = template.as_str().unwrap().replace("{queue_name}", "q");
+    api.get(&path).await.is(200);
+}
+
+#[tokio::test]
+async fn versions_need_no_headers() {
+    let api = Api::new().await.having("client-id", None).having("x-project-id", None);
+    let versions = api.get("/").await.is(300).json();
+    assert_eq!(versions["versions"].as_array().unwrap().len(), 1);
+    assert_eq!(versions["versions"][0]["id"], "2");
+}
+
+#[tokio::test]
+async fn health_says_whether_the_storage_answers() {
+    let api = Api::new().await;
+    assert_eq!(api.get("/v2/health").await.is(200).json()["storage_reachable"], true);
+}

@@ -1,0 +1,223 @@
+//! One node fails while posts, reads and claims go on: nothing acked is lost, and the stall is
+//! short (Q1, Q2, Q3, Q10). Time is paused, so the stalls are exact.
+
+use std::time::Duration;
+
+use roundelay::{ClaimOptions, Config, ErrorKind, Store};
+use tokio::time::{Instant, sleep};
+
+use super::cluster::{Cluster, config, message, new_queue, queue, text, texts, walk};
+
+/// What the fault of one node is, and how it ends.
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    Kill,
+    Hang,
+    Flush,
+    Full,
+    CutOff,
+}
+
+impl Fault {
+    fn begin(self, cluster: &Cluster, node: usize) {
+        match self {
+            Self::Kill => cluster.kill(node),
+            Self::Hang => cluster.faults[node].hang(),
+            Self::Flush => cluster.nodes[node].flush(),
+            Self::Full => cluster.nodes[node].set_memory_limit(Some(1)),
+            Self::CutOff => cluster.faults[node].cut_off(),
+        }
+    }
+
+    fn end(self, cluster: &Cluster, node: usize) {
+        cluster.nodes[node].set_memory_limit(None);
+        cluster.revive(node);
+    }
+}
+
+/// Posts for three seconds while one node after another fails, waits for each to be whole again,
+/// and checks what is listed. Returns the longest time between two acks.
+async fn post_through(fault: Fault, nodes: usize, config: Config) -> Duration {
+    let mut cluster = Cluster::new(nodes, 20);
+    let (store, other) = (cluster.store(config.clone()).await, cluster.store(config).await);
+    let q = new_queue(&store, "q").await;
+    let mut acked = Vec::new();
+    let mut longest = Duration::ZERO;
+    for node in 0..nodes {
+        fault_one(fault, &cluster, &q, node, &mut acked, &mut longest).await;
+    }
+    for limit in [7, 100] {
+        assert_eq!(texts(&walk(&queue(&other, "q"), limit).await), acked, "pages of {limit}");
+    }
+    longest
+}
+
+async fn fault_one(
+    fault: Fault,
+    cluster: &Cluster,
+    q: &roundelay::Queue,
+    node: usize,
+    acked: &mut Vec<String>,
+    longest: &mut Duration,
+) {
+    let mut last = Instant::now();
+    for n in 0..400 {
+        if n == 50 {
+            fault.begin(cluster, node);
+        }
+        if n == 200 {
+            fault.end(cluster, node);
+        }
+        let body = format!("{node}-{n}");
+        q.post(vec![message(body.clone())], None).await.unwrap();
+        acked.push(body);
+        *longest = (*longest).max(last.elapsed());
+        last = Instant::now();
+        sleep(Duration::from_millis(2)).await;
+        last += Duration::from_millis(2);
+    }
+    // Long enough for copies to be restored before the next node fails.
+    sleep(Duration::from_secs(5)).await;
+}
+
+macro_rules! stalls {
+    ($($name:ident: $fault:expr, $nodes:literal nodes, $copies:literal copies, $limit:literal ms;)*) => {$(
+        #[tokio::test(start_paused = true)]
+        async fn $name() {
+            let longest = post_through($fault, $nodes, config($copies, 2)).await;
+            assert!(longest <= Duration::from_millis($limit), "stalled for {longest:?}");
+        }
+    )*};
+}
+
+stalls! {
+    posts_go_on_when_nodes_die_with_three_copies: Fault::Kill, 3 nodes, 3 copies, 100 ms;
+    posts_go_on_when_nodes_die_with_two_copies: Fault::Kill, 3 nodes, 2 copies, 100 ms;
+    posts_go_on_when_nodes_hang_with_three_copies: Fault::Hang, 3 nodes, 3 copies, 200 ms;
+    posts_go_on_when_nodes_hang_with_two_copies: Fault::Hang, 3 nodes, 2 copies, 200 ms;
+    posts_go_on_when_nodes_are_flushed_with_three_copies: Fault::Flush, 3 nodes, 3 copies, 100 ms;
+    posts_go_on_when_nodes_are_flushed_with_two_copies: Fault::Flush, 3 nodes, 2 copies, 100 ms;
+    posts_go_on_when_nodes_are_full_with_three_copies: Fault::Full, 3 nodes, 3 copies, 100 ms;
+    posts_go_on_when_nodes_are_full_with_two_copies: Fault::Full, 3 nodes, 2 copies, 100 ms;
+    posts_go_on_when_nodes_are_cut_off_with_three_copies: Fault::CutOff, 4 nodes, 3 copies, 200 ms;
+    posts_go_on_when_nodes_are_cut_off_with_two_copies: Fault::CutOff, 4 nodes, 2 copies, 200 ms;
+}
+
+#[tokio::test(start_paused = true)]
+async fn claims_and_deletes_go_on_when_nodes_die() {
+    for fault in [Fault::Kill, Fault::Hang, Fault::Flush, Fault::CutOff] {
+        let mut cluster = Cluster::new(3, 30);
+        let store = cluster.store(config(3, 2)).await;
+        let q = new_queue(&store, "q").await;
+        for n in 0..20 {
+            q.post((0..10).map(|k| message(format!("{}", n * 10 + k))).collect(), None)
+                .await
+                .unwrap();
+        }
+        let mut seen = Vec::new();
+        let mut longest = Duration::ZERO;
+        for round in 0..40 {
+            let (node, step) = (round / 10 % 3, round % 10);
+            if step == 1 {
+                fault.begin(&cluster, node);
+            }
+            if step == 8 {
+                fault.end(&cluster, node);
+            }
+            let began = Instant::now();
+            let options = ClaimOptions { limit: 5, ..Default::default() };
+            let claim = q.claim(&options).await.unwrap().unwrap();
+            for message in &claim.messages {
+                seen.push(text(message).parse::<u32>().unwrap());
+                assert!(q.delete_message(&message.id, Some(&claim.id)).await.unwrap());
+            }
+            longest = longest.max(began.elapsed());
+            sleep(Duration::from_millis(if step == 9 { 5000 } else { 300 })).await;
+        }
+        assert_eq!(seen, (0..200).collect::<Vec<_>>(), "{fault:?}: each once, in order");
+        assert!(q.claim(&ClaimOptions::default()).await.unwrap().is_none());
+        assert!(longest <= Duration::from_millis(400), "{fault:?}: stalled for {longest:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_too_few_nodes_a_post_is_refused_as_retryable_and_nothing_is_half_written() {
+    let mut cluster = Cluster::new(3, 40);
+    let store = cluster.store(config(3, 2)).await;
+    let q = new_queue(&store, "q").await;
+    q.post(vec![message("before")], None).await.unwrap();
+    cluster.faults[0].down();
+    cluster.faults[1].down();
+    let error = q.post(vec![message("during")], None).await.unwrap_err();
+    assert!(error.is_retryable(), "{error:?}");
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.retry_after().is_some());
+    cluster.revive(0);
+    cluster.revive(1);
+    sleep(Duration::from_secs(2)).await;
+    q.post(vec![message("after")], None).await.unwrap();
+    let listed = texts(&walk(&q, 10).await);
+    assert_eq!(listed.first().map(String::as_str), Some("before"));
+    assert_eq!(listed.last().map(String::as_str), Some("after"));
+    assert!(listed.len() <= 3, "at most once: {listed:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn open_segments_go_on_without_keepers() {
+    let mut cluster = Cluster::new(6, 41);
+    let store = cluster.store(config(3, 2)).await;
+    // The keepers are three of the six nodes; queues whose open segments are on the others go on.
+    let mut going = Vec::new();
+    for n in 0..12 {
+        let q = new_queue(&store, &format!("q{n}")).await;
+        q.post(vec![message("first")], None).await.unwrap();
+        going.push(q);
+    }
+    for node in keepers(&store).into_iter().take(2) {
+        cluster.faults[node].down();
+    }
+    sleep(Duration::from_secs(5)).await;
+    let mut posted = 0;
+    for q in &going {
+        if q.post(vec![message("second")], None).await.is_ok() {
+            posted += 1;
+            assert_eq!(texts(&walk(q, 10).await), ["first", "second"]);
+        }
+    }
+    assert!(posted > 0, "no queue went on");
+}
+
+fn keepers(store: &Store) -> Vec<usize> {
+    let nodes = store.status().nodes;
+    let keepers = nodes.iter().filter(|node| node.keeper);
+    keepers.map(|node| node.name.rsplit('-').next().unwrap().parse().unwrap()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_a_call_corrupts_nothing() {
+    let mut cluster = Cluster::new(3, 42);
+    let store = cluster.store(config(3, 2)).await;
+    let q = new_queue(&store, "q").await;
+    for n in 0..50u64 {
+        let patience = Duration::from_micros(n * 37);
+        let post = q.post(vec![message(format!("maybe-{n}"))], None);
+        tokio::time::timeout(patience, post).await.ok();
+        let options = ClaimOptions { limit: 1, ..Default::default() };
+        tokio::time::timeout(patience, q.claim(&options)).await.ok();
+        let list = walk(&q, 3);
+        tokio::time::timeout(patience, list).await.ok();
+    }
+    sleep(Duration::from_secs(2)).await;
+    q.post(vec![message("last")], None).await.unwrap();
+    let all = walk(&q, 5).await;
+    let mut ids: Vec<String> = all.iter().map(|message| message.id.to_string()).collect();
+    assert_eq!(text(all.last().unwrap()), "last");
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), all.len(), "each once");
+    // What a dropped claim took was given back.
+    let stats = q.stats().await.unwrap();
+    let claimed = all.iter().filter(|message| message.claim.is_some()).count();
+    assert_eq!(stats.claimed, claimed as u64);
+    assert!(claimed <= 50);
+}

@@ -1,0 +1,6 @@
+//! Queues on memory nodes: what they do, and what they do when nodes fail.
+
+mod basic;
+mod cluster;
+mod failing;
+mod storm;
