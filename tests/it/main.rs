@@ -2,12 +2,15 @@
 #![expect(clippy::unwrap_used, reason = "a helper of tests may panic as tests do")]
 
 mod agreement;
+#[cfg(feature = "cli")]
 mod cli;
 mod conformance;
 mod faulty;
+#[cfg(feature = "http")]
 mod http;
 mod memory;
 mod queue;
+#[cfg(feature = "cli")]
 mod readme;
 mod redis_node;
 mod redis_server;
