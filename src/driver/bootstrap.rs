@@ -22,7 +22,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::config::Config;
 use crate::driver::nodes::{Nodes, Slot};
-use crate::driver::registers::{Change, Registers, keep};
+use crate::driver::quorum::keep;
+use crate::driver::registers::{Change, Registers};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind};
 use crate::id::{Incarnation, NodeId, PoolId, ProducerId, Version};
@@ -62,13 +63,15 @@ impl Core {
         // Nodes answer one after the other, while others may be beginning the pool: what looks lost
         // is lost only if it looks so twice.
         let mut seems_lost = false;
-        let core = loop {
+        let (core, answer) = loop {
             let identities = identify(&nodes).await?;
             match pool_of(&nodes, &identities)? {
                 None => begin(&nodes, &identities, &env).await?,
                 Some(pool) => match keepers_of(&nodes, &identities, pool).await {
                     Ok(Some(set)) => {
-                        break join(config, &nodes, env, me, pool, set, &identities).await?;
+                        let answer = identities.iter().map(Option::is_some).collect();
+                        let core = join(config, &nodes, env, me, pool, set, &identities).await?;
+                        break (core, answer);
                     }
                     Ok(None) => {}
                     Err(error) if error.kind() == ErrorKind::Lost && !seems_lost => {
@@ -82,15 +85,16 @@ impl Core {
             }
             sleep(Duration::from_millis(5 + env.random_below(10))).await;
         };
-        core.settle().await?;
+        core.settle(answer).await?;
         Ok(core)
     }
 
     /// Admits what has to be admitted and completes the keepers, as far as that is soon done: what
-    /// is left is done in the background.
-    async fn settle(&self) -> Result<(), Error> {
+    /// is left is done in the background. `answer`: which nodes do, by slot.
+    async fn settle(&self, answer: Vec<bool>) -> Result<(), Error> {
         let until = Instant::now() + SETTLE;
-        let mut slots: Vec<_> = self.nodes.slots().map(|index| (index, None, true)).collect();
+        let mut slots: Vec<_> =
+            self.nodes.slots().zip(answer).map(|(index, answers)| (index, None, answers)).collect();
         loop {
             let probes = slots.iter_mut().filter(|(_, _, answers)| *answers).map(
                 async |(index, awaited, answers)| {

@@ -14,7 +14,8 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep_until};
 
-use super::registers::{Registers, keep};
+use super::quorum::keep;
+use super::registers::Registers;
 use crate::node::{Op, Refusal, Reply};
 use crate::protocol::view::{KeeperSet, Member};
 

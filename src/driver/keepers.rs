@@ -15,7 +15,7 @@ use futures_util::future::join_all;
 use tokio::time::sleep;
 
 use crate::driver::nodes::Health;
-use crate::driver::registers::keep;
+use crate::driver::quorum::keep;
 use crate::error::Error;
 use crate::id::NodeId;
 use crate::node::{Op, Refusal, Reply};
@@ -31,6 +31,8 @@ const LIMIT: Duration = Duration::from_secs(2);
 /// How often the keepers are looked after when all is well, and when it is not.
 const CALM: Duration = Duration::from_secs(1);
 const BUSY: Duration = Duration::from_millis(20);
+/// They are never looked after more often than this.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// What a node said when it was told the epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,10 +63,8 @@ impl Core {
                 }
             };
             pause = if complete { CALM } else { (pause * 2).min(CALM / 4) };
-            if complete {
-                // Many troubles at once are one.
-                sleep(BUSY / 4).await;
-            }
+            // Many troubles at once are one.
+            sleep(PAUSE).await;
         }
     }
 
@@ -134,7 +134,7 @@ impl Core {
         let cookie = member.cookie(self.id);
         let Some(keep) = keep(cookie, set) else { return Voice::Absent };
         let nothing = Op::ReadRegisters { cookie, epoch: set.epoch, names: Vec::new() };
-        let answer = self.nodes.ask(member.node, vec![keep, nothing], Some(LIMIT)).await;
+        let answer = self.nodes.ask(member.node, vec![keep, nothing], None).await;
         match answer.map(|mut replies| replies.pop()) {
             Ok(Some(Reply::Registers(_))) => Voice::Votes,
             Ok(Some(Reply::Refused(Refusal::NotKeeper))) => Voice::Silent,

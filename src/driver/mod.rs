@@ -30,6 +30,7 @@ pub(crate) mod moving;
 pub(crate) mod nodes;
 pub(crate) mod opening;
 pub(crate) mod post;
+pub(crate) mod quorum;
 pub(crate) mod read;
 pub(crate) mod registers;
 pub(crate) mod repair;

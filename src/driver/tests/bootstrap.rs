@@ -190,3 +190,24 @@ async fn an_empty_node_that_is_given_later_is_added() {
     assert_eq!(wider.count("r").await.unwrap(), 2);
     assert_eq!(process.count("r").await.unwrap(), 3);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_is_joined_although_a_node_is_away() {
+    let world = World::new(3);
+    world.open(1).await.pool.close();
+    for (away, most) in [(Faults::down as fn(&Faults), 50), (Faults::hang, 1_200)] {
+        for node in 0..3 {
+            let start = Instant::now();
+            let process = world.try_open(2, |faults| away(&faults[node])).await.unwrap();
+            assert!(start.elapsed() < millis(most), "{:?}", start.elapsed());
+            process.count("r").await.unwrap();
+            process.faults[node].up();
+            process
+                .until("up", |pool| {
+                    let view = pool.view();
+                    view.nodes.keys().all(|node| pool.usable(view.cookie(*node).unwrap()))
+                })
+                .await;
+        }
+    }
+}

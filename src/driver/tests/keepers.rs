@@ -209,3 +209,28 @@ async fn a_keeper_with_an_empty_memory_casts_no_vote() {
     process.faults[0].cut_off();
     assert_eq!(process.sum("r").await, 1);
 }
+
+/// A process that slept while every keeper forgot and was filled again finds them all strangers:
+/// it looks for the newer set and does not take the pool for lost.
+#[tokio::test(start_paused = true)]
+async fn a_process_that_slept_through_epochs_finds_the_keepers_again() {
+    for forgotten in 1..=3 {
+        let world = World::new(3);
+        let process = world.open(1).await;
+        let asleep = world.open(2).await;
+        process.count("r").await.unwrap();
+        asleep.pool.close();
+        for node in 0..forgotten {
+            world.nodes[node].restart_empty();
+            healed(&process, 3 + u32::try_from(node).unwrap()).await;
+        }
+        assert_eq!(asleep.pool.registers().keepers().epoch, Epoch(2));
+        for wire in &asleep.faults {
+            wire.delay_before(millis(1));
+        }
+        // The one that still knows both epochs answers last.
+        asleep.faults[2].delay_before(millis(5));
+        assert_eq!(asleep.sum("r").await, 1, "{forgotten} forgot");
+        assert_eq!(asleep.count("r").await.unwrap(), 2);
+    }
+}
