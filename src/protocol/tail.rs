@@ -84,14 +84,16 @@ impl Passage {
             Bound::Confirmed(known) => (covered(known, block.producer), true),
         };
         let mut taken = Vec::new();
-        if block.block > limit {
+        // The rest of a block whose first part waits comes after it, even if all replicas have
+        // the block by now: what is passed has no gaps (Q2).
+        if block.block > limit || self.waiting.contains(&block.producer) {
             if exists {
                 self.waiting.insert(block.producer);
                 let age = self.waited_ms.unwrap_or(0).max(block.age_ms);
                 self.waited_ms = Some(age);
                 return Ok(taken);
             }
-        } else if block.block > at.block && !self.waiting.contains(&block.producer) {
+        } else if block.block > at.block {
             return Err(Hole { producer: block.producer, block: at.block });
         } else if block.block == at.block {
             taken = block.entries;
@@ -152,6 +154,29 @@ mod tests {
         assert_eq!(walk.take(block(0, ONE, 1), Bound::Confirmed(&known)).unwrap().len(), 1);
         assert!(walk.take(block(1, TWO, 1), Bound::Confirmed(&known)).unwrap().is_empty());
         assert_eq!(walk.offset, Offset::new(2, 0));
+    }
+
+    #[test]
+    fn the_rest_of_a_block_waits_with_its_first_part() {
+        let part = |index: u8| {
+            let mut part = block(0, ONE, 1);
+            (part.count, part.passed) = (2, u16::from(index) + 1);
+            part.entries[0].at.index = index;
+            part
+        };
+        let mut walk = Passage::default();
+        let (nothing, known) = (Frontier::new(), frontier(&[(ONE, 1)]));
+        // The page ends within the block; the next one finds that all replicas have it.
+        assert!(walk.take(part(0), Bound::Confirmed(&nothing)).unwrap().is_empty());
+        assert!(walk.take(part(1), Bound::Confirmed(&known)).unwrap().is_empty());
+        assert_eq!(walk.offset, Offset::default());
+
+        walk.again();
+        for index in [0, 1] {
+            let taken = walk.take(part(index), Bound::Confirmed(&known)).unwrap();
+            assert_eq!(taken.iter().map(|entry| entry.at.index).collect::<Vec<_>>(), [index]);
+        }
+        assert!(walk.reached(&known));
     }
 
     #[test]
