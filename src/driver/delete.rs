@@ -74,24 +74,35 @@ impl Core {
         guard: Guard,
         deadline: Instant,
     ) -> Result<Vec<Ending>, Error> {
+        let mut ended = vec![false; refs.len()];
         loop {
             let spread: Spread<Deleted> = self
-                .spread(queue, no, deadline, |at, version| {
-                    Op::Delete(Delete { at, version, refs: refs.to_vec(), guard })
-                })
+                .spread_noting(
+                    queue,
+                    no,
+                    deadline,
+                    |at, version| Op::Delete(Delete { at, version, refs: refs.to_vec(), guard }),
+                    |deleted: &Deleted| {
+                        for (ended, status) in ended.iter_mut().zip(&deleted.each) {
+                            *ended |= *status == DeleteStatus::Ended;
+                        }
+                    },
+                )
                 .await?;
-            match spread {
-                Spread::Absent => return Ok(vec![Ending::Absent; refs.len()]),
+            let endings = match spread {
+                Spread::Absent => vec![Ending::Absent; refs.len()],
                 Spread::Open => {
-                    if !self.may_be_in_open(queue, no, refs).await? {
-                        return Ok(vec![Ending::Absent; refs.len()]);
+                    if self.may_be_in_open(queue, no, refs).await? {
+                        self.move_on(queue, no, "a message in it is deleted").await?;
+                        continue;
                     }
-                    self.move_on(queue, no, "a message in it is deleted").await?;
+                    vec![Ending::Absent; refs.len()]
                 }
                 Spread::Answered(answers) => {
-                    return self.conclude(queue, no, refs, answers, deadline).await;
+                    self.conclude(queue, no, refs, answers, deadline).await?
                 }
-            }
+            };
+            return Ok(endings.into_iter().zip(&ended).map(own).collect());
         }
     }
 
@@ -266,6 +277,11 @@ impl Core {
         }
         Ok(popped)
     }
+}
+
+/// What an earlier attempt of this very call took was not absent before.
+fn own((ending, ended): (Ending, &bool)) -> Ending {
+    if *ended && ending == Ending::Absent { Ending::Deleted } else { ending }
 }
 
 fn in_log(segment: &Segment, at: &MessageRef) -> bool {

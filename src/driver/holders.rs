@@ -52,6 +52,34 @@ impl Core {
         deadline: Instant,
         op: impl Fn(ReplicaAt, Version) -> Op,
     ) -> Result<Spread<T>, Error> {
+        self.spread_noting(queue, no, deadline, op, |_: &T| {}).await
+    }
+
+    /// The same; `note` is told what replicas answered in every attempt, also in those that did not
+    /// suffice, so that a repeated operation knows what it did before.
+    pub(crate) async fn spread_noting<T: Shape>(
+        self: &Arc<Self>,
+        queue: &Arc<QueueState>,
+        no: SegmentNo,
+        deadline: Instant,
+        op: impl Fn(ReplicaAt, Version) -> Op,
+        note: impl FnMut(&T),
+    ) -> Result<Spread<T>, Error> {
+        let mut tried = false;
+        let spread = self.try_spread(queue, no, deadline, op, note, &mut tried).await;
+        // Whatever kept it from being repeated, an attempt may have taken effect.
+        spread.map_err(|error| if tried { error.unknown() } else { error })
+    }
+
+    async fn try_spread<T: Shape>(
+        self: &Arc<Self>,
+        queue: &Arc<QueueState>,
+        no: SegmentNo,
+        deadline: Instant,
+        op: impl Fn(ReplicaAt, Version) -> Op,
+        mut note: impl FnMut(&T),
+        tried: &mut bool,
+    ) -> Result<Spread<T>, Error> {
         loop {
             let Some(manifest) = self.manifests.get(queue).await? else {
                 return Ok(Spread::Absent);
@@ -67,7 +95,10 @@ impl Core {
                 continue;
             }
             let full = self.addresses(segment, Standing::Full);
-            match judge(self.ask_each(&full, segment.version, &op).await) {
+            *tried = true;
+            let each = self.ask_each(&full, segment.version, &op).await;
+            let verdict = judge(each, &mut note);
+            match verdict {
                 Verdict::Complete(answers) => {
                     self.follow_up::<T>(queue, segment, &op).await?;
                     return Ok(Spread::Answered(answers));
@@ -176,13 +207,16 @@ impl Core {
     }
 }
 
-fn judge<T>(each: Vec<(ReplicaAt, Result<T, Failure>)>) -> Verdict<T> {
+fn judge<T>(each: Vec<(ReplicaAt, Result<T, Failure>)>, note: &mut impl FnMut(&T)) -> Verdict<T> {
     let mut answers = Answers { each: Vec::with_capacity(each.len()) };
     let (mut gone, mut failures) = (Vec::new(), Vec::new());
     let (mut stale, mut unknown_end) = (false, false);
     for (at, answer) in each {
         match answer {
-            Ok(answer) => answers.each.push((at, Ok(answer))),
+            Ok(answer) => {
+                note(&answer);
+                answers.each.push((at, Ok(answer)));
+            }
             Err(Failure::Refused(Refusal::Stale { .. } | Refusal::Open)) => stale = true,
             Err(Failure::Refused(Refusal::EndUnknown)) => unknown_end = true,
             Err(failure) if failure.is_loss() => {

@@ -105,9 +105,10 @@ stalls! {
 
 #[tokio::test(start_paused = true)]
 async fn claims_and_deletes_go_on_when_nodes_die() {
-    for fault in [Fault::Kill, Fault::Hang, Fault::Flush, Fault::CutOff] {
+    let faults = [Fault::Kill, Fault::Hang, Fault::Flush, Fault::CutOff];
+    for (fault, copies) in faults.into_iter().flat_map(|fault| [(fault, 3), (fault, 2)]) {
         let mut cluster = Cluster::new(3, 30);
-        let store = cluster.store(config(3, 2)).await;
+        let store = cluster.store(config(copies, 2)).await;
         let q = new_queue(&store, "q").await;
         for n in 0..20 {
             q.post((0..10).map(|k| message(format!("{}", n * 10 + k))).collect(), None)
@@ -134,9 +135,13 @@ async fn claims_and_deletes_go_on_when_nodes_die() {
             longest = longest.max(began.elapsed());
             sleep(Duration::from_millis(if step == 9 { 5000 } else { 300 })).await;
         }
-        assert_eq!(seen, (0..200).collect::<Vec<_>>(), "{fault:?}: each once, in order");
+        assert_eq!(
+            seen,
+            (0..200).collect::<Vec<_>>(),
+            "{fault:?}, {copies} copies: each once, in order"
+        );
         assert!(q.claim(&ClaimOptions::default()).await.unwrap().is_none());
-        assert!(longest <= Duration::from_millis(400), "{fault:?}: stalled for {longest:?}");
+        assert!(longest <= Duration::from_millis(400), "{fault:?}, {copies} copies: {longest:?}");
     }
 }
 
