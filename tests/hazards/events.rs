@@ -88,24 +88,3 @@ pub(crate) fn recognise(seed: u64, body: &[u8]) -> Option<(Origin, bool)> {
     let origin: Origin = serde_json::from_slice(body).ok()?;
     Some((origin, event(seed, origin).as_bytes() == body))
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn events_have_their_sizes_and_are_recognised() {
-        let (mut shortest, mut longest) = (usize::MAX, 0);
-        for seq in 1..=5000 {
-            let origin = Origin { producer: seq % 4, seq };
-            let event = event(7, origin);
-            assert_eq!(recognise(7, event.as_bytes()), Some((origin, true)));
-            assert_eq!(recognise(8, event.as_bytes()), Some((origin, false)));
-            shortest = shortest.min(event.len());
-            longest = longest.max(event.len());
-        }
-        assert!(SIZES.contains(&shortest) && SIZES.contains(&longest), "{shortest} to {longest}");
-        assert!(longest > 1500 && shortest < 400, "{shortest} to {longest}");
-        assert_eq!(recognise(7, b"{}"), None);
-    }
-}

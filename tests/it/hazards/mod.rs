@@ -3,8 +3,12 @@
 //! One at a time, as each is a dozen processes that are measured. `specs/hazards.md` tells what is
 //! done, and the command that does the same at full size.
 
-#[path = "../hazards/mod.rs"]
+mod claim_checker;
+mod events;
+#[path = "../../hazards/mod.rs"]
 mod harness;
+mod post_checker;
+mod stalls;
 
 use std::fmt::Display;
 use std::path::Path;
