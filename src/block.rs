@@ -7,8 +7,8 @@
 //!  0  u8   format version, 1
 //!  1  u8   0
 //!  2  u16  records present: falls below `sent` when ended messages are compacted away
-//!  4  u32  ordinal of arrival at this replica, stamped by the node; 0xffff_ffff: not stamped
-//!  8  u64  time of arrival, milliseconds by the node's clock, stamped by the node
+//!  4  u32  ordinal of arrival at this replica; 0xffff_ffff: not stamped
+//!  8  u64  time of arrival, milliseconds by the node's clock
 //! 16  u16  sent: messages that the block had when it was sent, 1 to 256
 //! 18  u16  0
 //! 20  u32  length of the extras
@@ -23,6 +23,9 @@
 //!       what later versions say of single posts (idempotency keys), skipped by this one
 //!     envelopes
 //! ```
+//!
+//! A node may stamp the ordinal and the time into the bytes, or keep them elsewhere: a Redis node
+//! does, for changing a byte of a value in the transaction that wrote it makes the server copy it.
 //!
 //! State 2 says that a claim was made and not taken back; whether it still lives is told by the
 //! replica's record of the claim. State 3 turns to 0 lazily, once the delay has passed.

@@ -124,7 +124,7 @@ impl Store {
         self.core.pool.status()
     }
 
-    /// Tells nodes what was acked and stops the background work. Calls after it answer
+    /// Stops the background work; posts that wait are given up. Calls after it answer
     /// [`ErrorKind::Closed`](crate::ErrorKind::Closed).
     pub async fn close(&self) {
         self.core.close().await;

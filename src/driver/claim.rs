@@ -174,7 +174,11 @@ impl Core {
                     }
                 }
                 Refusal::Gone | Refusal::Stranger { .. } => {
-                    self.drop_replicas(queue, &[group.cookie]).await?;
+                    // It may have left with its segment.
+                    let now = self.manifests.read(queue).await?;
+                    if now.is_some_and(|manifest| manifest.names(*placement)) {
+                        self.drop_replicas(queue, &[group.cookie]).await?;
+                    }
                 }
                 _ => self.manifests.forget(queue),
             }
@@ -315,7 +319,7 @@ impl Core {
         id: &ClaimId,
     ) -> Result<Claim, Error> {
         self.open_or_error()?;
-        let manifest = self.manifests.get(queue).await?;
+        let manifest = self.manifests.with_closed(queue, id.tag, id.segment).await?;
         let tag = manifest.as_ref().map(|manifest| self.tag(queue, manifest.generation));
         let segment = manifest
             .as_ref()
@@ -345,6 +349,7 @@ impl Core {
                 Err(failure) => failures.push(failure),
             }
         }
+        self.manifests.forget(queue);
         Err(unavailable(&queue.name, "no replica of the claim's segment answers", &failures))
     }
 
@@ -381,10 +386,6 @@ impl Core {
         id: &ClaimId,
     ) -> Result<(), Error> {
         self.open_or_error()?;
-        let Some(manifest) = self.manifests.get(queue).await? else { return Ok(()) };
-        if self.tag(queue, manifest.generation) != id.tag {
-            return Ok(());
-        }
         match self.read_claim(queue, id).await {
             Err(error) if error.kind() == ErrorKind::ClaimNotFound => return Ok(()),
             Ok(_) | Err(_) => {}

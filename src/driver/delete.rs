@@ -19,7 +19,7 @@ use crate::node::{Coverage, Delete, DeleteStatus, Deleted, Guard, Op};
 use crate::protocol::frontier::covered;
 use crate::protocol::manifest::Segment;
 use crate::queue::{ClaimOptions, DeleteWhere};
-use crate::token::{ClaimId, MessageId};
+use crate::token::{ClaimId, MessageId, QueueTag};
 
 /// How long messages on their way out are kept from others.
 const POP_TTL: Duration = Duration::from_secs(30);
@@ -47,8 +47,9 @@ impl Core {
     ) -> Result<Vec<Ending>, Error> {
         self.open_or_error()?;
         let mut endings = vec![Ending::Absent; ids.len()];
-        let Some(manifest) = self.manifests.get(queue).await? else { return Ok(endings) };
-        let tag = self.tag(queue, manifest.generation);
+        let Some(tag) = self.tag_of(queue, ids.iter().map(|id| id.tag)).await? else {
+            return Ok(endings);
+        };
         let mut by_segment: BTreeMap<SegmentNo, Vec<(usize, MessageRef)>> = BTreeMap::new();
         for (place, id) in ids.iter().enumerate().filter(|(_, id)| id.tag == tag) {
             by_segment.entry(id.segment).or_default().push((place, id.at));
@@ -64,6 +65,22 @@ impl Core {
             }
         }
         Ok(endings)
+    }
+
+    /// The tag of the queue's present life; the keepers are asked if one of `given` is another.
+    async fn tag_of(
+        &self,
+        queue: &QueueState,
+        mut given: impl Iterator<Item = QueueTag>,
+    ) -> Result<Option<QueueTag>, Error> {
+        if let Some(known) = self.manifests.cached(queue) {
+            let tag = self.tag(queue, known.generation);
+            if given.all(|other| other == tag) {
+                return Ok(Some(tag));
+            }
+        }
+        let now = self.manifests.read(queue).await?;
+        Ok(now.map(|manifest| self.tag(queue, manifest.generation)))
     }
 
     async fn delete_in(
@@ -114,7 +131,7 @@ impl Core {
         no: SegmentNo,
         refs: &[MessageRef],
     ) -> Result<bool, Error> {
-        let Some(manifest) = self.manifests.get(queue).await? else { return Ok(false) };
+        let Some(manifest) = self.manifests.read(queue).await? else { return Ok(false) };
         let Some(segment) = manifest.segment(no) else { return Ok(false) };
         for replica in segment.full() {
             let at = replica.at(self.pool.id());

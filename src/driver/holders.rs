@@ -5,6 +5,7 @@
 //! takes the operation after all full ones did, so that it has it once it is full.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -12,8 +13,11 @@ use super::ask::{Failure, Shape, ask_all, unavailable};
 use super::{Core, QueueState};
 use crate::error::Error;
 use crate::id::{Cookie, ReplicaAt, SegmentNo, Version};
-use crate::node::{Op, Refusal};
+use crate::node::{NodeError, Op, Refusal};
 use crate::protocol::manifest::{Manifest, Segment, Standing};
+
+/// How long to wait before an attempt that somebody else's change made fail is made again.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(2);
 
 /// What the full replicas of a segment answered.
 #[derive(Debug)]
@@ -80,10 +84,18 @@ impl Core {
         mut note: impl FnMut(&T),
         tried: &mut bool,
     ) -> Result<Spread<T>, Error> {
+        // What is not there by a manifest that was kept may be there by now: the keepers are asked
+        // before anything is said that rests on it.
+        let mut kept = self.manifests.cached(queue).filter(|manifest| {
+            manifest.segment(no).is_some_and(|segment| !segment.is_open() && !segment.lost)
+        });
         loop {
-            let Some(manifest) = self.manifests.get(queue).await? else {
-                return Ok(Spread::Absent);
+            let is_kept = kept.is_some();
+            let now = match kept.take() {
+                Some(manifest) => Some(manifest),
+                None => self.manifests.read(queue).await?,
             };
+            let Some(manifest) = now else { return Ok(Spread::Absent) };
             let Some(segment) = manifest.segment(no).filter(|segment| !segment.lost) else {
                 return Ok(Spread::Absent);
             };
@@ -95,16 +107,23 @@ impl Core {
                 continue;
             }
             let full = self.addresses(segment, Standing::Full);
-            *tried = true;
             let each = self.ask_each(&full, segment.version, &op).await;
+            *tried |= each.iter().any(|(_, answer)| may_be_applied(answer));
             let verdict = judge(each, &mut note);
             match verdict {
                 Verdict::Complete(answers) => {
-                    self.follow_up::<T>(queue, segment, &op).await?;
-                    return Ok(Spread::Answered(answers));
+                    if self.follow_up::<T>(queue, segment, &op).await? {
+                        return Ok(Spread::Answered(answers));
+                    }
                 }
-                Verdict::LookAgain => self.manifests.forget(queue),
-                Verdict::TellEnd => self.tell_end(segment).await,
+                Verdict::LookAgain => tokio::time::sleep(LOOK_AGAIN_AFTER).await,
+                Verdict::TellEnd => {
+                    self.tell_end(segment).await;
+                    tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+                }
+                // The replicas may have left with the segment: only a new manifest tells.
+                Verdict::Drop(_, _, failures)
+                    if is_kept && failures.iter().any(Failure::is_loss) => {}
                 Verdict::Drop(gone, answers, failures) => {
                     let enough = answers.each.len() >= self.pool.config().copies_min;
                     if answers.each.is_empty() {
@@ -118,12 +137,16 @@ impl Core {
                             .unknown());
                         }
                         tokio::time::sleep(self.pool.config().suspect_after / 2).await;
-                        self.manifests.forget(queue);
                         continue;
                     }
-                    self.drop_replicas(queue, &gone).await?;
-                    if enough {
-                        self.follow_up::<T>(queue, segment, &op).await?;
+                    let now = self.drop_replicas(queue, &gone).await?;
+                    // Somebody else may have dropped those that answered: then the full ones of
+                    // now have not taken it.
+                    let took = |at: &ReplicaAt| answers.each.iter().any(|(other, _)| other == at);
+                    let all_took = now.segment(no).is_some_and(|segment| {
+                        self.addresses(segment, Standing::Full).iter().all(took)
+                    });
+                    if enough && all_took && self.follow_up::<T>(queue, segment, &op).await? {
                         return Ok(Spread::Answered(answers));
                     }
                 }
@@ -153,17 +176,19 @@ impl Core {
         replicas.iter().copied().zip(answers).collect()
     }
 
-    /// Lets joining replicas take what the full ones took; one that does not is given up.
+    /// Lets joining replicas take what the full ones took; one that does not is given up. `false`:
+    /// it became full meanwhile, so it has to be asked again.
     async fn follow_up<T: Shape>(
         self: &Arc<Self>,
         queue: &Arc<QueueState>,
         segment: &Segment,
         op: &impl Fn(ReplicaAt, Version) -> Op,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let joining = self.addresses(segment, Standing::Joining);
         if joining.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
+        let mut all = true;
         for (at, answer) in self.ask_each::<T>(&joining, segment.version, op).await {
             // A semantic refusal is the same as on the full ones; anything else leaves a hole.
             let holds = !matches!(
@@ -177,13 +202,15 @@ impl Core {
                     ))
             );
             if !holds {
-                self.manifests
+                let (now, _) = self
+                    .manifests
                     .change(queue, |manifest| manifest.drop_joining(segment.no, at.placement))
                     .await?;
+                all &= !now.names(at.placement);
                 self.repair_soon(queue, segment.no);
             }
         }
-        Ok(())
+        Ok(all)
     }
 
     /// Drops a node's replicas from all closed segments of the queue that keep another full one.
@@ -205,6 +232,11 @@ impl Core {
         }
         Ok(manifest)
     }
+}
+
+/// Whether a node may have applied what it was asked: all but those that refused or were not reached.
+fn may_be_applied<T>(answer: &Result<T, Failure>) -> bool {
+    !matches!(answer, Err(Failure::Refused(_) | Failure::Silent(NodeError::Unreached { .. })))
 }
 
 fn judge<T>(each: Vec<(ReplicaAt, Result<T, Failure>)>, note: &mut impl FnMut(&T)) -> Verdict<T> {

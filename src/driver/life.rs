@@ -22,7 +22,7 @@ impl Core {
         metadata: &Metadata,
     ) -> Result<bool, Error> {
         self.open_or_error()?;
-        if self.manifests.get(queue).await?.is_some() {
+        if self.manifests.read(queue).await?.is_some() {
             return Ok(false);
         }
         let (_, created) = self
@@ -41,6 +41,13 @@ impl Core {
     pub(crate) async fn metadata(&self, queue: &QueueState) -> Result<Metadata, Error> {
         self.open_or_error()?;
         let manifest = self.manifests.read(queue).await?.ok_or_else(|| not_found(queue))?;
+        Metadata::new(manifest.metadata.clone())
+    }
+
+    /// The queue's metadata as it was known about a second ago.
+    pub(crate) async fn recent_metadata(&self, queue: &QueueState) -> Result<Metadata, Error> {
+        self.open_or_error()?;
+        let manifest = self.manifests.get(queue).await?.ok_or_else(|| not_found(queue))?;
         Metadata::new(manifest.metadata.clone())
     }
 

@@ -14,8 +14,10 @@ use tokio::time::Instant;
 use super::ask::internal;
 use super::{QueueState, locked};
 use crate::error::{Error, ErrorKind};
+use crate::id::SegmentNo;
 use crate::pool::{Change, Changed, Pool};
 use crate::protocol::manifest::Manifest;
+use crate::token::QueueTag;
 
 /// How long a manifest may go unchecked.
 const FRESH_FOR: Duration = Duration::from_millis(1500);
@@ -100,6 +102,26 @@ impl Manifests {
             Some(manifest) if manifest.alive => Ok(Some(manifest)),
             _ => self.read(queue).await,
         }
+    }
+
+    /// The manifest in which a closed segment of one life of the queue should be: the keepers are
+    /// asked before anybody says that there is none.
+    ///
+    /// # Errors
+    /// As [`Manifests::get`].
+    pub(crate) async fn with_closed(
+        &self,
+        queue: &QueueState,
+        tag: QueueTag,
+        no: SegmentNo,
+    ) -> Result<Option<Arc<Manifest>>, Error> {
+        if let Some(known) = self.cached(queue) {
+            let same = QueueTag::of(self.pool.id(), &queue.register, known.generation) == tag;
+            if same && known.segment(no).is_some_and(|segment| !segment.is_open()) {
+                return Ok(Some(known));
+            }
+        }
+        self.read(queue).await
     }
 
     /// What is known without asking, if it is fresh.

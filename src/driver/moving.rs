@@ -51,6 +51,16 @@ impl Core {
             self.wipe_unused(next.ok());
             return Ok(manifest);
         }
+        if sealing.failures.iter().any(|(_, failure)| failure.is_loss()) {
+            // Somebody else may have closed it long ago.
+            let now = self.manifests.read(queue).await?.ok_or_else(|| not_found(queue))?;
+            let same = now.generation == manifest.generation
+                && now.open_segment().is_some_and(|open| open.no == no);
+            if !same {
+                self.wipe_unused(next.ok());
+                return Ok(now);
+            }
+        }
         let all_lost = sealing.answered.is_empty()
             && sealing.failures.iter().all(|(at, _)| self.pool.is_lost(at.cookie));
         if sealing.answered.is_empty() && !all_lost {

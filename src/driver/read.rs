@@ -79,15 +79,28 @@ impl Core {
     ) -> Result<MessagePage, Error> {
         self.open_or_error()?;
         let deadline = Instant::now() + self.pool.config().deadline;
-        let mut manifest = match self.manifests.get(queue).await {
-            Err(error) => self.manifests.old(queue).filter(|m| m.alive).ok_or(error)?,
-            Ok(Some(manifest)) => manifest,
-            Ok(None) => {
-                return Ok(MessagePage { messages: Vec::new(), marker: options.marker.clone() });
-            }
-        };
-        let mut walk = self.begin(queue, &manifest, options)?;
+        let nothing = || MessagePage { messages: Vec::new(), marker: options.marker.clone() };
         let mut checked = false;
+        let mut keepers_silent = None;
+        let mut manifest = match self.manifests.get(queue).await {
+            Err(error) => {
+                // An open segment needs no keepers: each of its replicas is asked.
+                keepers_silent = Some(error.copy());
+                self.manifests.old(queue).filter(|m| m.alive).ok_or(error)?
+            }
+            Ok(Some(manifest)) => manifest,
+            Ok(None) => return Ok(nothing()),
+        };
+        let mut walk = match self.begin(queue, &manifest, options) {
+            Ok(walk) => walk,
+            // The marker may be of a life or a segment that this process has not heard of.
+            Err(_) if keepers_silent.is_none() => {
+                let Some(now) = self.manifests.read(queue).await? else { return Ok(nothing()) };
+                manifest = now;
+                self.begin(queue, &manifest, options)?
+            }
+            Err(error) => return Err(error),
+        };
         loop {
             let step = match next_segment(&manifest, &walk) {
                 Some(segment) if segment.lost => {
@@ -107,11 +120,15 @@ impl Core {
                     if segment.no != walk.segment {
                         walk.enter(segment.no);
                     }
-                    let step = match segment.end.is_some() {
-                        true => self.walk_closed(queue, segment, &mut walk).await,
-                        false => self.walk_open(queue, segment, &mut walk).await,
+                    let step = match (segment.end.is_some(), &keepers_silent) {
+                        (false, _) => self.walk_open(queue, segment, &mut walk).await,
+                        (true, None) => self.walk_closed(queue, segment, &mut walk).await,
+                        // Its replicas may have been dropped since: nobody can tell.
+                        (true, Some(error)) => Err(error.copy()),
                     };
                     match step {
+                        // What failed by a manifest that was out of date is tried with a new one.
+                        Err(_) if !checked && keepers_silent.is_none() => Step::Again,
                         // What was found is given; the rest is asked for with its marker.
                         Err(_) if !walk.messages.is_empty() => Step::Stop,
                         step => step?,
@@ -245,7 +262,11 @@ impl Core {
             from = page.next;
             let (at_tail, acked) = (page.at_tail, noted(&page.coverage.producers));
             let safe = minimum(&acked, end);
-            let bound = if thin { Bound::Confirmed(&safe) } else { Bound::End(end) };
+            let nothing = Frontier::new();
+            let bound = match thin {
+                true => Bound::Confirmed { noted: &safe, probed: &nothing },
+                false => Bound::End(end),
+            };
             self.take(queue, page, bound, walk)?;
             if at_tail {
                 if walk.passage.reached(end) {
@@ -276,6 +297,8 @@ impl Core {
         }
         walk.passage.again();
         let mut from = walk.passage.offset;
+        // What the probes of the page found in which a block began to wait.
+        let mut first_round: Option<Frontier> = None;
         loop {
             if walk.left() == 0 {
                 return Ok(Step::Stop);
@@ -294,9 +317,21 @@ impl Core {
             from = page.next;
             let unsealed = page.coverage.sealed.is_none()
                 && probes.iter().all(|p| p.as_ref().is_ok_and(|c| c.sealed.is_none()));
-            let bound = confirmed(&page.coverage, &probes);
+            let acked = noted(&page.coverage.producers);
+            let probed = first_round.take().unwrap_or_else(|| on_all(&page.coverage, &probes));
             let at_tail = page.at_tail;
-            self.take(queue, page, Bound::Confirmed(&bound), walk).map_err(Error::from)?;
+            let bound = Bound::Confirmed { noted: &acked, probed: &probed };
+            match self.take(queue, page, bound, walk) {
+                Ok(()) => {}
+                Err(Broken::Other(error)) => return Err(error),
+                Err(Broken::Hole(what)) => return self.resolve(queue, segment, &what).await,
+                Err(Broken::Failed(failure)) => {
+                    return self.resolve(queue, segment, &failure.to_string()).await;
+                }
+            }
+            if walk.passage.waits() {
+                first_round = Some(probed);
+            }
             let patience = self.pool.patience(at.cookie.node) + self.pool.config().note_after;
             if walk.passage.waited_ms.is_some_and(|waited| waited > millis(patience)) {
                 return self.resolve(queue, segment, "a block waits for its replicas").await;
@@ -361,15 +396,30 @@ impl Core {
         ids: &[MessageId],
     ) -> Result<Vec<Message>, Error> {
         self.open_or_error()?;
-        let Some(mut manifest) = self.manifests.get(queue).await? else { return Ok(Vec::new()) };
-        let tag = self.tag(queue, manifest.generation);
-        let ids: Vec<&MessageId> = ids.iter().filter(|id| id.tag == tag).collect();
-        if ids.iter().any(|id| id.segment >= manifest.next) {
-            match self.manifests.read(queue).await? {
-                Some(now) if now.generation == manifest.generation => manifest = now,
-                Some(_) | None => return Ok(Vec::new()),
+        if let Some(known) = self.manifests.cached(queue) {
+            let tag = self.tag(queue, known.generation);
+            let knows = |id: &MessageId| id.tag == tag && known.segment(id.segment).is_some();
+            if ids.iter().all(knows)
+                && let Ok(found) = self.get_by(queue, &known, ids).await
+            {
+                return Ok(found);
             }
         }
+        // Nobody says that a message is not there before the keepers were asked.
+        match self.manifests.read(queue).await? {
+            Some(manifest) => self.get_by(queue, &manifest, ids).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    async fn get_by(
+        self: &Arc<Self>,
+        queue: &Arc<QueueState>,
+        manifest: &Arc<Manifest>,
+        ids: &[MessageId],
+    ) -> Result<Vec<Message>, Error> {
+        let tag = self.tag(queue, manifest.generation);
+        let ids: Vec<&MessageId> = ids.iter().filter(|id| id.tag == tag).collect();
         let mut by_segment: BTreeMap<SegmentNo, Vec<(usize, MessageRef)>> = BTreeMap::new();
         for (place, id) in ids.iter().enumerate() {
             by_segment.entry(id.segment).or_default().push((place, id.at));
@@ -415,6 +465,12 @@ impl Core {
             });
             match taken {
                 Ok((coverage, got)) => {
+                    if segment.is_open() && probes.iter().any(Result::is_err) {
+                        // What all replicas have cannot be told: its end has to be decided.
+                        self.move_on(queue, segment.no, "a replica does not answer").await?;
+                        failures.extend(probes.into_iter().filter_map(Result::err));
+                        break;
+                    }
                     let thin = replicas.len() < self.pool.config().copies_min;
                     let bound = match &segment.end {
                         Some(end) if thin => minimum(&noted(&coverage.producers), end),
@@ -443,8 +499,8 @@ fn lost(queue: &QueueState, segment: &Segment) -> Error {
     )
 }
 
-/// What every replica has: noted as acked, or covered by all of them.
-fn confirmed(read: &Coverage, probes: &[Result<Coverage, Failure>]) -> Frontier {
+/// What one round of probes found on every replica.
+fn on_all(read: &Coverage, probes: &[Result<Coverage, Failure>]) -> Frontier {
     let mut all = read.frontier();
     for probe in probes {
         match probe {
@@ -452,6 +508,12 @@ fn confirmed(read: &Coverage, probes: &[Result<Coverage, Failure>]) -> Frontier 
             Err(_) => all.clear(),
         }
     }
+    all
+}
+
+/// What every replica has: noted as acked, or covered by all of them.
+fn confirmed(read: &Coverage, probes: &[Result<Coverage, Failure>]) -> Frontier {
+    let mut all = on_all(read, probes);
     for (producer, block) in noted(&read.producers) {
         let known = all.entry(producer).or_insert(0);
         *known = (*known).max(block);
@@ -474,15 +536,5 @@ enum Broken {
 impl From<Failure> for Broken {
     fn from(failure: Failure) -> Self {
         Self::Failed(failure)
-    }
-}
-
-impl From<Broken> for Error {
-    fn from(broken: Broken) -> Self {
-        match broken {
-            Broken::Failed(failure) => Self::unavailable(failure.to_string()),
-            Broken::Hole(what) => super::ask::internal(format!("a replica lacks {what}")),
-            Broken::Other(error) => error,
-        }
     }
 }

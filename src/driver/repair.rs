@@ -399,6 +399,7 @@ impl Core {
             (Some(source), None) => {
                 let told = Op::TellEnd { at, version: segment.version, end: end.clone() };
                 self.copy(source, at, &end).await?;
+                self.copy_notes(source, at).await?;
                 ask::<()>(&self.pool, at.cookie.node, told).await?;
                 Ok((segment.no, at))
             }
@@ -444,6 +445,21 @@ impl Core {
             true => Ok(()),
             false => Err(Failure::Refused(Refusal::Gap { frontier: 0 })),
         }
+    }
+
+    /// Tells a copy what its source knows to have been acked.
+    async fn copy_notes(&self, source: ReplicaAt, at: ReplicaAt) -> Result<(), Failure> {
+        let known: Coverage = ask(&self.pool, source.cookie.node, Op::Probe { at: source }).await?;
+        let notes: Vec<Op> = known
+            .producers
+            .iter()
+            .filter(|state| state.noted > 0)
+            .map(|state| Op::Note { at, producer: state.producer, noted: state.noted })
+            .collect();
+        if !notes.is_empty() {
+            self.pool.ask(at.cookie.node, notes).await.map_err(Failure::Silent)?;
+        }
+        Ok(())
     }
 
     async fn ask_patiently<T: super::ask::Shape>(

@@ -115,7 +115,9 @@ impl Core {
         for (other, _) in reachable.iter().filter(|(other, _)| knows(other)) {
             let other = other.at(self.pool.id());
             if let Err(failure) = self.merge(other, at, end).await {
+                // What it knows of deletes must not come back: another attempt will ask it again.
                 tracing::warn!(queue = queue.name, %failure, "a replica's state was not merged");
+                return Ok(false);
             }
         }
         let (manifest, saved) = self

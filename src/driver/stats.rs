@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::id::Generation;
 use crate::message::{Envelope, Message};
 use crate::node::{Entry, Op, Refusal, Stats};
-use crate::protocol::manifest::{Segment, Standing};
+use crate::protocol::manifest::{Manifest, Segment, Standing};
 use crate::queue::QueueStats;
 use crate::token::{ClaimId, MessageId, QueueTag};
 use std::time::Duration;
@@ -20,8 +20,23 @@ impl Core {
         queue: &Arc<QueueState>,
     ) -> Result<QueueStats, Error> {
         self.open_or_error()?;
+        if let Some(known) = self.manifests.cached(queue).filter(|manifest| manifest.alive)
+            && let Ok(stats) = self.stats_by(queue, &known).await
+        {
+            return Ok(stats);
+        }
+        match self.manifests.read(queue).await? {
+            Some(manifest) => self.stats_by(queue, &manifest).await,
+            None => Ok(QueueStats::default()),
+        }
+    }
+
+    async fn stats_by(
+        self: &Arc<Self>,
+        queue: &Arc<QueueState>,
+        manifest: &Manifest,
+    ) -> Result<QueueStats, Error> {
         let mut sum = QueueStats::default();
-        let Some(manifest) = self.manifests.get(queue).await? else { return Ok(sum) };
         let counted = manifest.segments.iter().filter(|segment| !segment.lost);
         let each = futures_util::future::join_all(
             counted.map(|segment| self.segment_stats(queue, manifest.generation, segment)),

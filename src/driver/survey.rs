@@ -8,6 +8,7 @@ use super::Core;
 use super::ask::ask;
 use crate::node::{Dump, Op};
 use crate::protocol::manifest::Manifest;
+use crate::protocol::register::Stored;
 
 /// Registers looked at in one step.
 const PAGE: u32 = 256;
@@ -45,7 +46,12 @@ pub(crate) async fn run(core: Weak<Core>) {
         for register in &dump.registers {
             after.clone_from(&register.name);
             let Some((_, value)) = &register.accepted else { continue };
-            let Ok(manifest) = Manifest::decode(value) else { continue };
+            let Some(value) =
+                Stored::decode(&register.name, Some(value)).ok().and_then(|stored| stored.value)
+            else {
+                continue;
+            };
+            let Ok(manifest) = Manifest::decode(&value) else { continue };
             if manifest.alive && lacks(&core, &manifest) {
                 restore(&core, &register.name).await;
             }

@@ -233,16 +233,14 @@ impl Core {
     }
 
     async fn look_at_replica(self: &Arc<Self>, at: ReplicaAt, of: &SegmentOf) -> Result<(), Error> {
-        let named = match self.queue_named(&of.register) {
-            None => None,
-            Some(queue) => {
-                let manifest = self.manifests.read(&queue).await?;
-                let manifest = manifest.filter(|m| m.generation == of.generation);
-                let segment = manifest.and_then(|m| m.segment(of.segment).cloned());
-                segment.filter(|s| s.names(at.placement)).map(|segment| (queue, segment))
-            }
+        let Some(queue) = self.queue_named(&of.register) else {
+            tracing::warn!(register = of.register, "a replica of something that is no queue");
+            return Ok(());
         };
-        let Some((queue, segment)) = named else {
+        let manifest = self.manifests.read(&queue).await?;
+        let manifest = manifest.filter(|manifest| manifest.generation == of.generation);
+        let segment = manifest.and_then(|manifest| manifest.segment(of.segment).cloned());
+        let Some(segment) = segment.filter(|segment| segment.names(at.placement)) else {
             self.wipe(vec![at]);
             return Ok(());
         };

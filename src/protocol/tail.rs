@@ -18,8 +18,10 @@ use crate::token::Position;
 pub(crate) enum Bound<'a> {
     /// Blocks above it do not exist.
     End(&'a Frontier),
-    /// Blocks above it may exist: they wait.
-    Confirmed(&'a Frontier),
+    /// Blocks above both may exist: they wait. What was noted as acked counts while nothing
+    /// waits; behind a block that waits only what one round of probes found on every replica:
+    /// else a block could pass one that was acked before it was posted (Q4).
+    Confirmed { noted: &'a Frontier, probed: &'a Frontier },
 }
 
 /// How far a walk has come in one segment.
@@ -48,6 +50,11 @@ impl Passage {
     /// A walk that goes on from a marker.
     pub(crate) fn from(offset: Offset, frontier: BTreeMap<ProducerId, Position>) -> Self {
         Self { offset, frontier, waiting: BTreeSet::new(), waited_ms: None }
+    }
+
+    /// Whether some block waits.
+    pub(crate) fn waits(&self) -> bool {
+        !self.waiting.is_empty()
     }
 
     /// Begins another pass over the replica: what waited is looked at again.
@@ -81,7 +88,13 @@ impl Passage {
         };
         let (limit, exists) = match bound {
             Bound::End(end) => (covered(end, block.producer), false),
-            Bound::Confirmed(known) => (covered(known, block.producer), true),
+            Bound::Confirmed { noted, probed } => {
+                let probed = covered(probed, block.producer);
+                match self.waiting.is_empty() {
+                    true => (probed.max(covered(noted, block.producer)), true),
+                    false => (probed, true),
+                }
+            }
         };
         let mut taken = Vec::new();
         // The rest of a block whose first part waits comes after it, even if all replicas have
@@ -139,20 +152,36 @@ mod tests {
         of.iter().copied().collect()
     }
 
+    fn probed(known: &Frontier) -> Bound<'_> {
+        static NONE: Frontier = Frontier::new();
+        Bound::Confirmed { noted: &NONE, probed: known }
+    }
+
+    #[test]
+    fn a_noted_block_does_not_pass_one_that_waits() {
+        let mut walk = Passage::default();
+        let (noted, nothing) = (frontier(&[(TWO, 1)]), Frontier::new());
+        let bound = Bound::Confirmed { noted: &noted, probed: &nothing };
+        assert!(walk.take(block(0, ONE, 1), bound).unwrap().is_empty());
+        assert!(walk.take(block(1, TWO, 1), bound).unwrap().is_empty());
+        let mut other = Passage::default();
+        assert_eq!(other.take(block(0, TWO, 1), bound).unwrap().len(), 1);
+    }
+
     #[test]
     fn a_block_that_waits_keeps_the_offset_but_not_later_confirmed_ones() {
         let mut walk = Passage::default();
         let known = frontier(&[(TWO, 1)]);
-        assert!(walk.take(block(0, ONE, 1), Bound::Confirmed(&known)).unwrap().is_empty());
-        assert_eq!(walk.take(block(1, TWO, 1), Bound::Confirmed(&known)).unwrap().len(), 1);
+        assert!(walk.take(block(0, ONE, 1), probed(&known)).unwrap().is_empty());
+        assert_eq!(walk.take(block(1, TWO, 1), probed(&known)).unwrap().len(), 1);
         assert_eq!(walk.offset, Offset::default());
         assert_eq!(walk.waited_ms, Some(5));
 
         // The next pass gives the block that waited, and the other one not again.
         walk.again();
         let known = frontier(&[(ONE, 1), (TWO, 1)]);
-        assert_eq!(walk.take(block(0, ONE, 1), Bound::Confirmed(&known)).unwrap().len(), 1);
-        assert!(walk.take(block(1, TWO, 1), Bound::Confirmed(&known)).unwrap().is_empty());
+        assert_eq!(walk.take(block(0, ONE, 1), probed(&known)).unwrap().len(), 1);
+        assert!(walk.take(block(1, TWO, 1), probed(&known)).unwrap().is_empty());
         assert_eq!(walk.offset, Offset::new(2, 0));
     }
 
@@ -167,13 +196,13 @@ mod tests {
         let mut walk = Passage::default();
         let (nothing, known) = (Frontier::new(), frontier(&[(ONE, 1)]));
         // The page ends within the block; the next one finds that all replicas have it.
-        assert!(walk.take(part(0), Bound::Confirmed(&nothing)).unwrap().is_empty());
-        assert!(walk.take(part(1), Bound::Confirmed(&known)).unwrap().is_empty());
+        assert!(walk.take(part(0), probed(&nothing)).unwrap().is_empty());
+        assert!(walk.take(part(1), probed(&known)).unwrap().is_empty());
         assert_eq!(walk.offset, Offset::default());
 
         walk.again();
         for index in [0, 1] {
-            let taken = walk.take(part(index), Bound::Confirmed(&known)).unwrap();
+            let taken = walk.take(part(index), probed(&known)).unwrap();
             assert_eq!(taken.iter().map(|entry| entry.at.index).collect::<Vec<_>>(), [index]);
         }
         assert!(walk.reached(&known));

@@ -48,12 +48,12 @@ struct Pair {
 
 async fn run(server: &RedisServer, steps: &[Step]) -> Result<(), String> {
     server.flush_all().await;
-    let mut pair = Pair {
+    let pair = Pair {
         memory: MemoryNode::new("memory", Clock::system()),
-        redis: RedisNode::connect(&server.url()).unwrap(),
+        redis: RedisNode::connect(&server.url()).expect("its own URL"),
         exact: !steps.iter().any(Step::lets_messages_expire),
     };
-    pair.admit(1).await;
+    pair.admit().await;
     for (number, step) in steps.iter().flat_map(Step::split).enumerate() {
         pair.take(&step).await.map_err(|difference| format!("step {number}: {difference}"))?;
         if step.is_short() {
@@ -64,21 +64,21 @@ async fn run(server: &RedisServer, steps: &[Step]) -> Result<(), String> {
 }
 
 impl Pair {
-    async fn admit(&mut self, incarnation: u32) {
+    async fn admit(&self) {
         for node in [&self.memory as &dyn Node, &self.redis] {
             let Reply::Identity(identity) = one(node, Op::Identity).await else {
                 panic!("no identity")
             };
-            let admit = Op::Admit { cookie: cookie(incarnation), run_id: identity.run_id };
+            let admit = Op::Admit { cookie: cookie(1), run_id: identity.run_id };
             one(node, admit).await;
         }
     }
 
-    async fn take(&mut self, step: &Step) -> Result<(), String> {
+    async fn take(&self, step: &Step) -> Result<(), String> {
         match step {
             Step::Ops(ops) => self.compare(ops.clone()).await,
-            Step::Admit(incarnation) => {
-                self.admit(*incarnation).await;
+            Step::Admit => {
+                self.admit().await;
                 Ok(())
             }
             Step::EndHere { placement, version } => {
@@ -162,7 +162,7 @@ impl Pair {
 }
 
 async fn one(node: &dyn Node, op: Op) -> Reply {
-    node.call(vec![op]).await.unwrap().pop().unwrap()
+    node.call(vec![op]).await.expect("an answer").pop().expect("one reply")
 }
 
 /// All times that are drawn are far from halves of this.

@@ -16,4 +16,5 @@ mod queue;
 mod readme;
 mod redis_node;
 mod redis_server;
+mod space;
 mod tidy;

@@ -46,14 +46,14 @@ async fn one(node: &RedisNode, op: Op) -> Result<Reply, NodeError> {
 }
 
 async fn identity(node: &RedisNode) -> Identity {
-    match one(node, Op::Identity).await.unwrap() {
+    match one(node, Op::Identity).await.expect("an answer") {
         Reply::Identity(identity) => identity,
         other => panic!("{other:?}"),
     }
 }
 
 async fn admitted(server: &RedisServer) -> RedisNode {
-    let node = RedisNode::connect(&server.url()).unwrap();
+    let node = RedisNode::connect(&server.url()).expect("its own URL");
     let run_id = identity(&node).await.run_id;
     let admit = Op::Admit { cookie: cookie(), run_id };
     assert_eq!(one(&node, admit).await, Ok(Reply::Done));
@@ -63,7 +63,7 @@ async fn admitted(server: &RedisServer) -> RedisNode {
 /// A node with an open replica of one block.
 async fn written(server: &RedisServer) -> RedisNode {
     let node = admitted(server).await;
-    let replies = node.call(vec![open(), append(1, 100)]).await.unwrap();
+    let replies = node.call(vec![open(), append(1, 100)]).await.expect("answers");
     assert!(matches!(replies[1], Reply::Appended(Appended { again: false, .. })));
     node
 }
@@ -128,7 +128,7 @@ async fn a_restarted_server_with_its_data_is_a_stranger() {
     let refused = one(&node, append(2, 100)).await.unwrap();
     assert_eq!(refused, Reply::Refused(Refusal::Stranger { found }));
     let keys: u64 = server.run(&["DBSIZE"]).await;
-    assert_eq!(keys, 4, "cookie, numbers, index, block: nothing stays of what was refused");
+    assert_eq!(keys, 5, "cookie, numbers, index, ordinals, block: nothing of what was refused");
 }
 
 #[tokio::test]

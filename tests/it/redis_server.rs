@@ -52,7 +52,7 @@ impl RedisServer {
         let process = command.spawn().unwrap_or_else(|error| {
             panic!("redis-server cannot be started ({error}): these tests need it in the PATH")
         });
-        *self.process.lock().unwrap() = Some(process);
+        *self.process.lock().expect("no panic before") = Some(process);
         let deadline = Instant::now() + DEADLINE;
         while !self.answers().await {
             assert!(Instant::now() < deadline, "redis-server does not answer");
@@ -74,7 +74,7 @@ impl RedisServer {
 
     /// Ends it at once, as a crash does.
     pub(crate) fn kill(&self) {
-        if let Some(mut process) = self.process.lock().unwrap().take() {
+        if let Some(mut process) = self.process.lock().expect("no panic before").take() {
             let _ = process.kill();
             let _ = process.wait();
         }
@@ -92,7 +92,7 @@ impl RedisServer {
     }
 
     fn signal(&self, signal: &str) {
-        let process = self.process.lock().unwrap();
+        let process = self.process.lock().expect("no panic before");
         let Some(process) = &*process else { return };
         let status = Command::new("kill")
             .arg(format!("-{signal}"))

@@ -16,6 +16,7 @@ pub(super) enum Key {
     /// | `P:m` | hash | `h` packed numbers, `v` version, `s` sealed by and when, `of`, `pHEX` a producer |
     /// | `P:i` | string | the index: 32 bytes for each ordinal |
     /// | `P:b:PRODUCER:NUMBER` | string | a block, as `block` encodes it |
+    /// | `P:o:PRODUCER` | string | the ordinals of the producer's blocks, 4 bytes each |
     /// | `P:x` | hash | ordinal → marks of the block's messages |
     /// | `P:c` | hash | claim → its time and members |
     /// | `P:d` | sorted set | claims by their ends |

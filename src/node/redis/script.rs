@@ -32,29 +32,29 @@ const READS: &str = "#!lua flags=no-writes,allow-oom\n";
 
 parts! {
     BASE "base", REPLICA "replica", BLOCK "block", CLAIM "claim", CHANGE "change", ENTRY "entry",
-    MEMBERS "members", PENDING "pending", MERGE "merge", GATHER "gather", KEEPER "keeper",
+    MEMBERS "members", PENDING "pending", MERGE "merge", GATHER "gather", KEEPER "keeper", REAP "reap",
 }
 
 scripts! {
     Admit "admit" WRITES [BASE],
     Identity "identity" READS [BASE],
     Open "open" WRITES [BASE REPLICA],
-    Append "append" WRITES [BASE],
+    Append "append" WRITES [BASE REPLICA],
     Note "note" WRITES [BASE REPLICA BLOCK],
     Read "read" READS [BASE REPLICA BLOCK CLAIM ENTRY],
     Probe "probe" READS [BASE REPLICA],
     Seal "seal" WRITES [BASE REPLICA],
     TellEnd "tell_end" WRITES [BASE REPLICA BLOCK CLAIM CHANGE],
     Get "get" READS [BASE REPLICA BLOCK CLAIM ENTRY],
-    Pick "pick" WRITES [BASE REPLICA BLOCK CLAIM CHANGE ENTRY MEMBERS GATHER],
-    Hold "hold" WRITES [BASE REPLICA BLOCK CLAIM CHANGE MEMBERS PENDING],
-    Release "release" WRITES [BASE REPLICA BLOCK CLAIM CHANGE PENDING],
-    Renew "renew" WRITES [BASE REPLICA BLOCK CLAIM CHANGE MEMBERS PENDING],
-    ReadClaim "read_claim" READS [BASE REPLICA BLOCK CLAIM CHANGE ENTRY MEMBERS],
+    Pick "pick" WRITES [BASE REPLICA BLOCK CLAIM REAP CHANGE ENTRY MEMBERS GATHER],
+    Hold "hold" WRITES [BASE REPLICA BLOCK CLAIM REAP CHANGE MEMBERS PENDING],
+    Release "release" WRITES [BASE REPLICA BLOCK CLAIM REAP CHANGE PENDING],
+    Renew "renew" WRITES [BASE REPLICA BLOCK CLAIM REAP CHANGE MEMBERS PENDING],
+    ReadClaim "read_claim" READS [BASE REPLICA BLOCK CLAIM REAP CHANGE ENTRY MEMBERS],
     Delete "delete" WRITES [BASE REPLICA BLOCK CLAIM CHANGE PENDING],
-    Stats "stats" WRITES [BASE REPLICA BLOCK CLAIM CHANGE ENTRY],
+    Stats "stats" WRITES [BASE REPLICA BLOCK CLAIM REAP CHANGE ENTRY],
     CopyOut "copy_out" READS [BASE REPLICA BLOCK CLAIM ENTRY],
-    CopyIn "copy_in" WRITES [BASE REPLICA BLOCK CLAIM CHANGE MEMBERS PENDING MERGE],
+    CopyIn "copy_in" WRITES [BASE REPLICA BLOCK CLAIM REAP CHANGE MEMBERS PENDING MERGE],
     Fence "fence" WRITES [BASE REPLICA],
     Wipe "wipe" WRITES [BASE REPLICA BLOCK],
     Due "due" READS [BASE],
@@ -104,4 +104,46 @@ pub(super) fn load() -> redis::Pipeline {
 /// How many they are.
 pub(super) fn count() -> usize {
     SCRIPTS.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    /// Stems and texts of the files of a folder.
+    fn files(folder: &str) -> Vec<(String, String)> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/node/redis").join(folder);
+        let files = std::fs::read_dir(path).unwrap().map(|file| file.unwrap().path());
+        files
+            .filter(|path| path.extension().is_some_and(|extension| extension == "lua"))
+            .map(|path| {
+                let stem = path.file_stem().unwrap().to_string_lossy().into_owned();
+                (stem, std::fs::read_to_string(&path).unwrap())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_script_says_what_it_does_and_why_it_is_atomic() {
+        let scripts = files("lua");
+        assert_eq!(scripts.len(), super::count());
+        for (name, text) in scripts {
+            let said: Vec<&str> = text
+                .lines()
+                .take_while(|line| line.starts_with("--"))
+                .filter_map(|line| line.strip_prefix("-- ")?.split_once(':'))
+                .map(|(word, _)| word)
+                .filter(|word| word.chars().all(char::is_alphabetic))
+                .collect();
+            assert_eq!(said, ["Purpose", "KEYS", "ARGV", "Returns", "Atomic"], "{name}.lua");
+        }
+    }
+
+    #[test]
+    fn every_lua_file_is_short() {
+        for (name, text) in files("lua").into_iter().chain(files("lua/shared")) {
+            assert!(text.lines().count() < 100, "{name}.lua");
+            assert!(text.lines().all(|line| line.chars().count() <= 100), "{name}.lua");
+        }
+    }
 }

@@ -3,4 +3,5 @@
 mod basic;
 mod cluster;
 mod failing;
+mod processes;
 mod storm;

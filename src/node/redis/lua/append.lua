@@ -1,7 +1,7 @@
 -- Purpose: takes the next blocks of several producers on several replicas (Q1, Q4, Q9).
 --   The blocks themselves were written by SET NX in the same transaction, those without messages
---   not at all: bodies never pass through here. A block that is refused, or was taken before and has gone since, is removed
---   again; a stored one is told from a fresh one by its stamp.
+--   not at all: bodies never pass through here. A block that is refused, or was taken before and
+--   has gone since, is removed again.
 -- KEYS: 1 string, the cookie; then for each block: string, the block; hash `P:m`, the replica
 -- ARGV: 1 the cookie wanted; then for each block its numbers, packed as `wire::append` does
 -- Returns: an array with one array for each block: ok, again (0 or 1), bytes | stranger, held |
@@ -9,10 +9,18 @@
 -- Atomic: whether a block is the next one and its becoming so are one step, and a refused
 --   block's bytes must not be seen by anybody.
 local refused = stranger(KEYS[1], ARGV[1])
-local NUMBERS, INDEX = '<BBBBI4I8I4I4I8I8I8I4I4', '<c8I4I2I2I6I4I4I2'
+local INDEX = '<c8I4I2I2I6I4I4I2'
 
-local function remove(key)
-  if call('GETRANGE', key, 4, 7) == '\255\255\255\255' then call('UNLINK', key) end
+-- Removes what the transaction wrote, unless the replica had it: then nothing was written.
+local function remove(key, m, raw)
+  local number, producer = (unpack('<I4', raw)), raw:sub(-8)
+  local known = call('HGET', m, 'p' .. hex(producer))
+  if known and number <= (unpack('<I4', known)) then
+    local p = m:sub(1, -3)
+    local ord = ordinal_of(p, producer, number)
+    if ord and call('GETRANGE', p .. ':i', 32 * ord + 14, 32 * ord + 15) ~= '\0\0' then return end
+  end
+  call('UNLINK', key)
 end
 
 local function again(m, field, known, frontier, number, noted, digest, bytes)
@@ -43,10 +51,10 @@ local function take(key, m, raw)
   if number ~= frontier + 1 then return {'gap', frontier} end
   local p = m:sub(1, -3)
   if live > 0 then
-    call('SETRANGE', key, 4, pack('<I4I8', arrived, now))
     minexp, maxexp = math.min(minexp, now + minttl), math.max(maxexp, now + maxttl)
     if maxdelay > 0 then call('ZADD', p .. ':y', now + maxdelay, arrived) end
   end
+  call('SETRANGE', p .. ':o:' .. field:sub(2), 4 * number - 4, pack('<I4', arrived))
   call('APPEND', p .. ':i', pack(INDEX, producer, number, sent, live, now, minttl, body, head))
   if arrived == 0 then call('ZREM', p:sub(1, -17) .. 'due', p:sub(-16)) end
   if frontier == 0 then producers = producers + 1 end
@@ -60,7 +68,7 @@ local replies = {}
 for i = 2, #ARGV do
   local key, m = KEYS[2 * i - 2], KEYS[2 * i - 1]
   local reply = refused or take(key, m, ARGV[i])
-  if reply[1] ~= 'ok' or reply[2] == 1 then remove(key) end
+  if reply[1] ~= 'ok' or reply[2] == 1 then remove(key, m, ARGV[i]) end
   replies[i - 1] = reply
 end
 return replies

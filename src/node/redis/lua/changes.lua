@@ -10,8 +10,8 @@ local base = KEYS[2]:sub(1, -2)
 local since, limit = tonumber(ARGV[3]), tonumber(ARGV[4])
 local counter = tonumber(call('HGET', KEYS[2], 'counter'))
 if since > counter then since = 0 end
-local found = call('ZRANGEBYSCORE', base .. 'log', '(' .. ('%.0f'):format(since), '+inf', 'WITHSCORES',
-  'LIMIT', 0, limit + 1)
+local found = call('ZRANGEBYSCORE', base .. 'log', '(' .. ('%.0f'):format(since), '+inf',
+  'WITHSCORES', 'LIMIT', 0, limit + 1)
 local names, upto, complete = {}, counter, 1
 if #found / 2 > limit then complete, upto = 0, tonumber(found[2 * limit]) end
 for at = 1, math.min(limit, #found / 2) do names[at] = found[2 * at - 1] end

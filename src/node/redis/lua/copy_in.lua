@@ -9,35 +9,22 @@ local refused = stranger(KEYS[1], ARGV[1])
 local r = not refused and load_replica(KEYS[2])
 local blocks, changed = {}, {}
 
-local function remove_unstamped()
-  for at = 3, #KEYS do
-    if call('GETRANGE', KEYS[at], 4, 7) == '\255\255\255\255' then call('UNLINK', KEYS[at]) end
-  end
-end
-
 local function check()
   if not r then return {'gone'} end
   if r.sealed == 0 then return {'open'} end
   local frontiers = {}
-  for at = 2, #ARGV, 3 do
-    local k = {records = ARGV[at + 1], marks = ARGV[at + 2]}
-    k.producer, k.number, k.age, k.size, k.sent, k.live, k.head, k.minttl, k.maxttl, k.maxdelay,
-      k.body = unpack('<c8I4I8I4I2I2I2I4I4I4I4', ARGV[at])
+  for _, k in ipairs(blocks) do
     local held = producer_of(r, k.producer)
     local frontier = frontiers[k.producer] or held
     if k.number > frontier + 1 then return {'gap', held} end
     frontiers[k.producer] = math.max(k.number, frontier)
-    blocks[#blocks + 1] = k
   end
 end
 
-local function key_of(k) return r.p .. ':b:' .. hex(k.producer) .. ':' .. ('%d'):format(k.number) end
-
 local function store(k, frontier, noted)
-  local ord, arr, key = r.arrived, math.max(0, now - k.age), key_of(k)
+  local ord, arr = r.arrived, math.max(0, now - k.age)
   r.arrived, r.bytes, r.live = ord + 1, r.bytes + k.size, r.live + k.live
   if k.live > 0 then
-    call('SETRANGE', key, 4, pack('<I4I8', ord, arr))
     r.minexp, r.maxexp = math.min(r.minexp, arr + k.minttl), math.max(r.maxexp, arr + k.maxttl)
     if k.maxdelay > 0 then call('ZADD', r.p .. ':y', arr + k.maxdelay, ord) end
   end
@@ -45,13 +32,9 @@ local function store(k, frontier, noted)
     pack(INDEX, k.producer, k.number, k.sent, k.live, arr, k.minttl, k.body, k.head))
   if frontier == 0 then r.producers = r.producers + 1 end
   call('HSET', r.p .. ':m', 'p' .. hex(k.producer), pack('<I4I4', k.number, noted))
-  by_key[key] = nil
-  return k.live > 0 and open_block(r, k.producer, k.number)
-end
-
-local function stored(k)
-  local b = open_block(r, k.producer, k.number)
-  return b and b.ord ~= 4294967295 and b
+  call('SETRANGE', r.p .. ':o:' .. hex(k.producer), 4 * k.number - 4, pack('<I4', ord))
+  if r.names then r.names[k.producer .. k.number] = nil end
+  return open_block(r, k.producer, k.number)
 end
 
 local function merge(k, b)
@@ -73,9 +56,23 @@ local function merge(k, b)
   end
 end
 
+-- Removes what the transaction wrote of blocks that are not taken: of refused ones, and of those
+-- that have come before and of which nothing is left.
+local function remove(k)
+  local key = ('%s:b:%s:%d'):format(KEYS[2], hex(k.producer), k.number)
+  local known = r and k.number <= (producer_of(r, k.producer))
+  if not (known and open_block(r, k.producer, k.number)) then call('UNLINK', key) end
+end
+
+for at = 2, #ARGV, 3 do
+  local k = {records = ARGV[at + 1], marks = ARGV[at + 2]}
+  k.producer, k.number, k.age, k.size, k.sent, k.live, k.head, k.minttl, k.maxttl, k.maxdelay,
+    k.body = unpack('<c8I4I8I4I2I2I2I4I4I4I4', ARGV[at])
+  blocks[#blocks + 1] = k
+end
 refused = refused or check()
 if refused then
-  remove_unstamped()
+  for _, k in ipairs(blocks) do remove(k) end
   return refused
 end
 for _, k in ipairs(blocks) do
@@ -85,12 +82,11 @@ for _, k in ipairs(blocks) do
     b = store(k, frontier, noted)
     recall(r, k, b, changed)
   else
-    b = stored(k)
-    if b then merge(k, b) end
+    b = open_block(r, k.producer, k.number)
+    if b then merge(k, b) else remove(k) end
   end
   if b then merge_marks(r, b, k.marks, changed) end
 end
 for _, c in ipairs(changed) do settle_claim(r, c) end
 save_all(r)
-remove_unstamped()
 return {'ok', coverage(r)}

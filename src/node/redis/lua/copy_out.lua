@@ -46,7 +46,7 @@ end
 walk(r, from, function(ord, i)
   if i.sent == DROPPED then return false end
   local raw, held = '', ''
-  local b = i.live > 0 and open_indexed(r, i)
+  local b = open_indexed(r, i)
   local size = b and encoded_size(b) or 0
   taken = taken + size
   if taken > max_bytes and #blocks > 0 then return true end

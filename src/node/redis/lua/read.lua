@@ -11,7 +11,8 @@ local refused = stranger(KEYS[1], ARGV[1])
 if refused then return refused end
 local r = load_replica(KEYS[2])
 if not r then return {'gone'} end
-local from, index, limit, max_bytes = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local from, index = tonumber(ARGV[2]), tonumber(ARGV[3])
+local limit, max_bytes = tonumber(ARGV[4]), tonumber(ARGV[5])
 local not_from, skip_claimed, skip_delayed = ARGV[6], ARGV[7] == '1', ARGV[8] == '1'
 local max_blocks = tonumber(ARGV[9])
 local e, blocks = describe(), {}

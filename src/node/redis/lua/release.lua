@@ -32,8 +32,7 @@ if all then
   if c then
     for at = 1, #c.refs, REF_LEN do
       local ord, index = unpack(REF, c.refs, at)
-      local i = index_of(r, ord)
-      local b = i.live > 0 and open_indexed(r, i)
+      local b = open_indexed(r, index_of(r, ord))
       if b then release(b, index) end
     end
     r.held = c.back == 0 and r.held - c.n or r.held

@@ -21,7 +21,7 @@ local function sweep(b, i)
   end
   if b.ended == 0 and b.minttl then
     i.minttl = b.minttl
-    put_index(r, b.ord, i)
+    put_index(r, i)
   end
   return b.minttl and b.arr + b.minttl
 end
@@ -36,16 +36,17 @@ if now >= r.minexp then
   end)
 end
 for _, b in ipairs(touched) do save_block(r, b) end
-touched, by_key = {}, {}
+touched, r.blocks = {}, {}
 
 local delayed = 0
 call('ZREMRANGEBYSCORE', r.p .. ':y', '-inf', now)
 for _, ord in ipairs(call('ZRANGE', r.p .. ':y', 0, -1)) do
-  local i = index_of(r, tonumber(ord))
-  local b = i.live > 0 and open_indexed(r, i)
+  local b = open_indexed(r, index_of(r, tonumber(ord)))
   for pos = 1, b and b.n or 0 do
     local index, state, _, _, _, delay = record(b, pos)
-    if state ~= 1 and b.age < delay and not holder(r, marks(r, b)[index]) then delayed = delayed + 1 end
+    if state ~= 1 and b.age < delay and not holder(r, marks(r, b)[index]) then
+      delayed = delayed + 1
+    end
   end
 end
 

@@ -39,9 +39,9 @@ for at = 1, #all, 2 do
   end
 end
 if lowered then
-  walk(r, 0, function(ord, i)
+  walk(r, 0, function(_, i)
     if i.sent == DROPPED or i.block <= (last[hex(i.producer)] or 0) then return end
-    local b = i.live > 0 and open_indexed(r, i)
+    local b = open_indexed(r, i)
     if b then
       for pos = 1, b.n do
         local _, state = record(b, pos)
@@ -49,7 +49,7 @@ if lowered then
       end
     end
     i.sent = DROPPED
-    put_index(r, ord, i)
+    put_index(r, i)
   end)
 end
 save_all(r)

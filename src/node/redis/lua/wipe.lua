@@ -21,9 +21,8 @@ local removed, ord = 0, from
 walk(r, from, function(at, i)
   if removed == limit then return true end
   if i.sent ~= DROPPED then removed = removed + 1 end
-  if i.live > 0 then
-    call('UNLINK', prefix .. ':b:' .. hex(i.producer) .. ':' .. ('%d'):format(i.block))
-  end
+  if i.live > 0 then call('UNLINK', block_key(r, i)) end
+  call('UNLINK', prefix .. ':o:' .. hex(i.producer))
   ord = at + 1
 end)
 if ord < r.arrived then

@@ -6,6 +6,7 @@
 
 mod decode;
 mod encode;
+mod pack;
 mod value;
 
 pub(super) use decode::{appends, reply, stored_cookie};

@@ -3,23 +3,21 @@
 -- producer (8 bytes), block, sent (65535: dropped by an end), live messages, arrival, shortest
 -- ttl (a lower bound), bytes of the live messages with their records, length of the head.
 local INDEX, INDEX_LEN, DROPPED = '<c8I4I2I2I6I4I4I2', 32, 65535
-local by_key = {}
 
-local function hex(producer) return ('%08x%08x'):format(unpack('>I4I4', producer)) end
-
-local function index_of(r, ord)
-  local i = {}
-  local raw = call('GETRANGE', r.p .. ':i', ord * INDEX_LEN, ord * INDEX_LEN + INDEX_LEN - 1)
-  i.producer, i.block, i.sent, i.live, i.arr, i.minttl, i.bytes, i.head = unpack(INDEX, raw)
+local function index_record(raw, at, ord)
+  local i = {ord = ord}
+  i.producer, i.block, i.sent, i.live, i.arr, i.minttl, i.bytes, i.head = unpack(INDEX, raw, at)
   return i
 end
 
-local function index_record(i)
-  return pack(INDEX, i.producer, i.block, i.sent, i.live, i.arr, i.minttl, i.bytes, i.head)
+local function index_of(r, ord)
+  local from = ord * INDEX_LEN
+  return index_record(call('GETRANGE', r.p .. ':i', from, from + INDEX_LEN - 1), 1, ord)
 end
 
-local function put_index(r, ord, i)
-  call('SETRANGE', r.p .. ':i', ord * INDEX_LEN, index_record(i))
+local function put_index(r, i)
+  call('SETRANGE', r.p .. ':i', i.ord * INDEX_LEN,
+    pack(INDEX, i.producer, i.block, i.sent, i.live, i.arr, i.minttl, i.bytes, i.head))
 end
 
 -- Calls visit(ordinal, index) from an ordinal on until it returns true.
@@ -27,33 +25,43 @@ local function walk(r, ord, visit)
   while ord < r.arrived do
     local raw = call('GETRANGE', r.p .. ':i', ord * INDEX_LEN, (ord + 64) * INDEX_LEN - 1)
     for at = 1, #raw, INDEX_LEN do
-      local i = {}
-      i.producer, i.block, i.sent, i.live, i.arr, i.minttl, i.bytes, i.head = unpack(INDEX, raw, at)
-      if visit(ord, i) then return end
+      if visit(ord, index_record(raw, at, ord)) then return end
       ord = ord + 1
     end
   end
 end
 
--- The stored block of that name, or false. `guess`: bytes to fetch at first.
-local function open_block(r, producer, number, guess)
-  local key = r.p .. ':b:' .. hex(producer) .. ':' .. ('%d'):format(number)
-  local b = by_key[key]
-  if b ~= nil then return b end
-  local head = call('GETRANGE', key, 0, (guess or 1024) - 1)
-  if head == '' then by_key[key] = false return false end
-  b = {key = key, producer = producer, number = number, st = {}, tt = {}, ended = 0, lost = 0}
-  b.n, b.ord, b.arr, b.sent, b.ext = unpack('<xxI2I4I8I2xxI4', head)
-  b.at = 24 + 16 * b.n + b.ext
-  if #head < b.at then head = head .. call('GETRANGE', key, #head, b.at - 1) end
-  b.head, b.age = head, math.max(0, now - b.arr)
-  by_key[key] = b
+local function block_key(r, i)
+  return r.p .. ':b:' .. hex(i.producer) .. ':' .. ('%d'):format(i.block)
+end
+
+-- The stored block of an index record, or false if nothing of it is left. A small one is fetched
+-- whole, so that its envelopes need no further call.
+local function open_indexed(r, i)
+  r.blocks = r.blocks or {}
+  local b = r.blocks[i.ord]
+  if b or i.live == 0 then return b or false end
+  local key = block_key(r, i)
+  local head = call('GETRANGE', key, 0, i.head + (i.bytes < 2048 and 2 * i.bytes or 0) - 1)
+  b = {key = key, i = i, ord = i.ord, arr = i.arr, age = math.max(0, now - i.arr), sent = i.sent,
+    producer = i.producer, number = i.block, head = head, at = i.head,
+    st = {}, tt = {}, ended = 0, lost = 0}
+  b.n, b.ext = (unpack('<I2', head, 3)), unpack('<I4', head, 21)
+  r.blocks[i.ord] = b
   return b
 end
 
--- The stored block at an ordinal whose index record is at hand.
-local function open_indexed(r, i)
-  return open_block(r, i.producer, i.block, i.head + (i.bytes < 2048 and 2 * i.bytes or 0))
+-- The stored block of that name, or false.
+local function open_block(r, producer, number)
+  r.names = r.names or {}
+  local name = producer .. number
+  local b = r.names[name]
+  if b == nil then
+    local ord = ordinal_of(r.p, producer, number)
+    b = ord and open_indexed(r, index_of(r, ord)) or false
+    r.names[name] = b
+  end
+  return b
 end
 
 -- A record: index, state, client's slot, end of the envelope, ttl, delay.
@@ -84,20 +92,4 @@ local function present(b, index)
   if not pos then return nil end
   local _, state, _, _, ttl = record(b, pos)
   if state ~= 1 and b.age < ttl then return pos end
-end
-
--- References to messages travel as 13 bytes each: producer, block, index.
-local function each_ref(raw, visit)
-  for at = 1, #raw, 13 do
-    local producer, number, index = unpack('<c8I4B', raw, at)
-    visit(producer, number, index)
-  end
-end
-
--- A producer's field in `P:m`: frontier, noted, digest of its newest block (empty: not known).
-local function producer_of(r, producer)
-  local raw = call('HGET', r.p .. ':m', 'p' .. hex(producer))
-  if not raw then return 0, 0, '' end
-  local frontier, noted = unpack('<I4I4', raw)
-  return frontier, noted, raw:sub(9)
 end

@@ -65,9 +65,8 @@ local function save_marks(r, b)
 end
 
 local function save_block(r, b)
-  local i, whole = nil, true
+  local i, whole = b.i, true
   if b.ended > 0 then
-    i = index_of(r, b.ord)
     i.live, i.bytes = i.live - b.ended, i.bytes - b.lost
     local stored = b.n > 0 and 16 * b.n + start_of(b, b.n + 1) or 0
     if i.live <= 0 then
@@ -78,7 +77,7 @@ local function save_block(r, b)
       compact(b, i)
     end
     i.minttl = b.minttl or i.minttl
-    put_index(r, b.ord, i)
+    put_index(r, i)
   end
   if whole then
     for pos, state in pairs(b.st) do call('SETRANGE', b.key, 9 + 16 * pos, string.char(state)) end

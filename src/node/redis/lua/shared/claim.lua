@@ -6,7 +6,6 @@
 -- their ends; an ended one is put back: what it held is made known to picks through `P:a`.
 local MARK, MARK_LEN = '<BBc8c12I4', 26
 local CLAIM, CLAIM_LEN, REF, REF_LEN = '<c12I4I8I4B', 29, '<I4B', 5
-local FORGET_MS, REAP = 600000, 1000
 local claims = {}
 
 local function marks(r, b)
@@ -63,40 +62,13 @@ local function put_back(r, ord)
   end
 end
 
-local function put_all_back(r, c)
-  for at = 1, #c.refs, REF_LEN do put_back(r, (unpack(REF, c.refs, at))) end
-end
-
-local function forget_claim(r, c)
-  call('HDEL', r.p .. ':c', c.key)
-  call('ZREM', r.p .. ':d', c.key)
-  c.dirty, claims[c.key] = false, false
-end
-
--- Puts claims back that have ended. Those beyond the limit wait for the next call: what they held
--- can be claimed all the same, only picks that have passed it learn of it later.
-local function reap(r)
-  local ended = call('ZRANGEBYSCORE', r.p .. ':d', '-inf', now, 'LIMIT', 0, REAP)
-  for _, key in ipairs(ended) do
-    local c = claim_of(r, key)
-    if not c then
-      call('ZREM', r.p .. ':d', key)
-    elseif c.back == 1 or c.refs == '' then
-      r.held = c.back == 1 and r.held or r.held - c.n
-      forget_claim(r, c)
-    else
-      r.held, c.n, c.back, c.dirty = r.held - c.n, 0, 1, true
-      put_all_back(r, c)
-    end
-  end
-end
-
--- Writes changed records, and what can be had again.
+-- Writes changed records, and what can be had again. A record that was put back is kept for a
+-- while: a late hold of the same claim finds its members.
 local function save_claims(r)
   for key, c in pairs(claims) do
     if c and c.dirty then
       call('HSET', r.p .. ':c', key, pack(CLAIM, c.rank, c.ttl, c.ends, c.n, c.back) .. c.refs)
-      call('ZADD', r.p .. ':d', c.back == 1 and now + FORGET_MS or c.ends, key)
+      call('ZADD', r.p .. ':d', c.back == 1 and now + 600000 or c.ends, key)
       c.dirty = false
     end
   end

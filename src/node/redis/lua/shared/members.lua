@@ -18,8 +18,7 @@ local function members(r, c, visit)
     local index = offset % 256
     if ord ~= (offset - index) / 256 then
       ord = (offset - index) / 256
-      local i = index_of(r, ord)
-      b = i.live > 0 and open_indexed(r, i)
+      b = open_indexed(r, index_of(r, ord))
     end
     local pos = b and present(b, index)
     if pos and record_of(r, marks(r, b)[index]) == c then visit(b, pos) end
@@ -55,7 +54,8 @@ local function mark(r, b, pos, c, till)
   local m = all[index]
   if record_of(r, m) ~= c then
     if m then leave(r, m) end
-    if not (m and m.claim == c.key and m.released == 0) then c.refs = c.refs .. pack(REF, b.ord, index) end
+    local member = m and m.claim == c.key and m.released == 0
+    if not member then c.refs = c.refs .. pack(REF, b.ord, index) end
     all[index] = {released = 0, claim = c.key, rank = c.rank, times = (m and m.times or 0) + 1}
     c.n, r.held, b.marks_dirty = c.n + 1, r.held + 1, true
     touch(b)

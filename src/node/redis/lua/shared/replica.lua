@@ -67,3 +67,19 @@ end
 local function coverage(r)
   return {tostring(now), call('HGETALL', r.p .. ':m')}
 end
+
+-- A producer's field in `P:m`: frontier, noted, digest of its newest block (empty: not known).
+local function producer_of(r, producer)
+  local raw = call('HGET', r.p .. ':m', 'p' .. hex(producer))
+  if not raw then return 0, 0, '' end
+  local frontier, noted = unpack('<I4I4', raw)
+  return frontier, noted, raw:sub(9)
+end
+
+-- The ordinal of a producer's block, four bytes each in the string `P:o:PRODUCER`; nil if it never
+-- came. It may have been dropped by an end since: its index record knows.
+local function ordinal_of(prefix, producer, number)
+  if number == 0 then return nil end
+  local raw = call('GETRANGE', prefix .. ':o:' .. hex(producer), 4 * number - 4, 4 * number - 1)
+  return #raw == 4 and (unpack('<I4', raw)) or nil
+end

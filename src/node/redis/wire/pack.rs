@@ -1,0 +1,143 @@
+//! What commands carry, packed in the order in which the scripts unpack it.
+
+use bytes::Bytes;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::block::{Block, HEADER_LEN, MAX_MESSAGES, RECORD_LEN, Record, State, UNSTAMPED};
+use crate::id::{Fencing, MessageRef, ProducerId};
+use crate::node::{Append, Ballot, CopiedBlock, CopiedMark};
+
+/// What scripts are told of a block's messages, so that they need not look.
+#[derive(Debug, Default)]
+pub(super) struct Shape {
+    sent: u16,
+    pub(super) live: u16,
+    head: u16,
+    min_ttl: u32,
+    max_ttl: u32,
+    max_delay: u32,
+    /// Envelopes of the live messages, and their records.
+    body: u32,
+}
+
+impl Shape {
+    pub(super) fn of(block: &Block) -> Self {
+        let mut shape = Self { sent: block.sent, min_ttl: u32::MAX, ..Self::default() };
+        let mut extras = 1;
+        let mut clients = std::collections::BTreeSet::new();
+        for record in &block.records {
+            if let Some(client) = &record.client
+                && clients.insert(client)
+            {
+                extras += 1 + client.as_str().len();
+            }
+            if record.state == State::Ended {
+                continue;
+            }
+            shape.live += 1;
+            shape.min_ttl = shape.min_ttl.min(record.ttl_ms);
+            shape.max_ttl = shape.max_ttl.max(record.ttl_ms);
+            shape.max_delay = shape.max_delay.max(record.delay_ms);
+            shape.body = shape.body.saturating_add(narrow(record.envelope.len() + RECORD_LEN));
+        }
+        let head = HEADER_LEN + block.records.len() * RECORD_LEN + extras;
+        shape.head = u16::try_from(head).unwrap_or(u16::MAX);
+        shape
+    }
+}
+
+pub(super) fn narrow(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
+}
+
+/// In the order of `append.lua`.
+pub(super) fn numbers(append: &Append, shape: &Shape) -> Vec<u8> {
+    let mut out = Vec::with_capacity(54);
+    out.extend(append.block.to_le_bytes());
+    out.extend(append.noted.to_le_bytes());
+    out.extend(shape.sent.to_le_bytes());
+    out.extend(shape.live.to_le_bytes());
+    out.extend(shape.head.to_le_bytes());
+    out.extend(shape.min_ttl.to_le_bytes());
+    out.extend(shape.max_ttl.to_le_bytes());
+    out.extend(shape.max_delay.to_le_bytes());
+    out.extend(shape.body.to_le_bytes());
+    out.extend(narrow(append.bytes.len()).to_le_bytes());
+    out.extend(id(xxh3_64(&append.bytes)));
+    out.extend(id(append.producer.0));
+    out
+}
+
+/// The block as it is to be stored: unstamped, without what has ended.
+pub(super) fn fresh(bytes: &Bytes) -> Option<Block> {
+    let mut block = Block::decode(bytes).ok()?;
+    block
+        .records
+        .retain(|record| record.state != State::Ended && u16::from(record.index) < block.sent);
+    (block.ordinal, block.arrived_ms) = (UNSTAMPED, 0);
+    Some(block)
+}
+
+/// In the order of `copy_in.lua`.
+pub(super) fn copy_numbers(copied: &CopiedBlock, block: Option<&Block>) -> Vec<u8> {
+    let shape = block.map(Shape::of).unwrap_or_default();
+    let mut out = Vec::with_capacity(46);
+    out.extend(id(copied.producer.0));
+    out.extend(copied.block.to_le_bytes());
+    out.extend(copied.age_ms.min(1 << 48).to_le_bytes());
+    out.extend(narrow(copied.bytes.as_ref().map_or(0, Bytes::len)).to_le_bytes());
+    out.extend(shape.sent.to_le_bytes());
+    out.extend(shape.live.to_le_bytes());
+    out.extend(shape.head.to_le_bytes());
+    out.extend(shape.min_ttl.to_le_bytes());
+    out.extend(shape.max_ttl.to_le_bytes());
+    out.extend(shape.max_delay.to_le_bytes());
+    out.extend(shape.body.to_le_bytes());
+    out
+}
+
+pub(super) fn lives(block: Option<&Block>) -> Vec<u8> {
+    let records: &[Record] = block.map_or(&[], |block| &block.records);
+    let mut out = Vec::with_capacity(records.len().min(MAX_MESSAGES) * 5);
+    for record in records {
+        out.push(record.index);
+        out.extend(record.ttl_ms.to_le_bytes());
+    }
+    out
+}
+
+pub(super) fn marks(marks: &[CopiedMark]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(marks.len() * 38);
+    for mark in marks {
+        out.push(mark.index);
+        out.extend(id(mark.claim.0));
+        out.extend(rank(mark.fencing));
+        out.extend(mark.times.to_le_bytes());
+        out.push(u8::from(mark.left_ms.is_some()));
+        out.extend(mark.left_ms.unwrap_or(0).min(1 << 48).to_le_bytes());
+        out.extend(mark.ttl_ms.to_le_bytes());
+    }
+    out
+}
+
+pub(super) fn id(id: u64) -> [u8; 8] {
+    id.to_be_bytes()
+}
+
+pub(super) fn rank(fencing: Fencing) -> Vec<u8> {
+    [&fencing.version.0.to_be_bytes()[..], &fencing.count.to_be_bytes()[..]].concat()
+}
+
+pub(super) fn ballot(ballot: Ballot) -> Vec<u8> {
+    [ballot.round.to_be_bytes(), ballot.by.to_be_bytes()].concat()
+}
+
+pub(super) fn references(refs: &[MessageRef]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(refs.len() * 13);
+    for MessageRef { producer: ProducerId(producer), block, index } in refs {
+        out.extend(id(*producer));
+        out.extend(block.to_le_bytes());
+        out.push(*index);
+    }
+    out
+}
