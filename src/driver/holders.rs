@@ -13,7 +13,7 @@ use super::ask::{Failure, Shape, ask_all, unavailable};
 use super::{Core, QueueState};
 use crate::error::Error;
 use crate::id::{Cookie, ReplicaAt, SegmentNo, Version};
-use crate::node::{Op, Refusal};
+use crate::node::{NodeError, Op, Refusal};
 use crate::protocol::manifest::{Manifest, Segment, Standing};
 
 /// How long to wait before an attempt that somebody else's change made fail is made again.
@@ -107,8 +107,8 @@ impl Core {
                 continue;
             }
             let full = self.addresses(segment, Standing::Full);
-            *tried = true;
             let each = self.ask_each(&full, segment.version, &op).await;
+            *tried |= each.iter().any(|(_, answer)| may_be_applied(answer));
             let verdict = judge(each, &mut note);
             match verdict {
                 Verdict::Complete(answers) => {
@@ -232,6 +232,12 @@ impl Core {
         }
         Ok(manifest)
     }
+}
+
+/// Whether a node may have applied what it was asked: all but those that refused or were not
+/// reached.
+fn may_be_applied<T>(answer: &Result<T, Failure>) -> bool {
+    !matches!(answer, Err(Failure::Refused(_) | Failure::Silent(NodeError::Unreached { .. })))
 }
 
 fn judge<T>(each: Vec<(ReplicaAt, Result<T, Failure>)>, note: &mut impl FnMut(&T)) -> Verdict<T> {

@@ -6,6 +6,8 @@ mod agreement;
 mod cli;
 mod conformance;
 mod faulty;
+#[cfg(feature = "cli")]
+mod hazards;
 #[cfg(feature = "http")]
 mod http;
 mod memory;
