@@ -192,15 +192,6 @@ impl Queue {
         self.core.metadata(&self.state).await
     }
 
-    /// The queue's metadata as this process knows it: changes made by other processes may be seen
-    /// up to two seconds later. Asks nobody while what is known is fresh.
-    ///
-    /// # Errors
-    /// As [`Queue::metadata`].
-    pub async fn recent_metadata(&self) -> Result<Metadata, Error> {
-        self.core.recent_metadata(&self.state).await
-    }
-
     /// Changes the metadata in one step: `change` is given the present one and may be called more
     /// than once. Returns the new one.
     ///

@@ -44,13 +44,6 @@ impl Core {
         Metadata::new(manifest.metadata.clone())
     }
 
-    /// The queue's metadata as it was known about a second ago.
-    pub(crate) async fn recent_metadata(&self, queue: &QueueState) -> Result<Metadata, Error> {
-        self.open_or_error()?;
-        let manifest = self.manifests.get(queue).await?.ok_or_else(|| not_found(queue))?;
-        Metadata::new(manifest.metadata.clone())
-    }
-
     /// Changes the metadata in one step.
     pub(crate) async fn update_metadata(
         &self,
