@@ -36,6 +36,8 @@ struct Walk {
     messages: Vec<Message>,
     limit: usize,
     filter: Filter,
+    /// When what is waited for is given up.
+    deadline: Instant,
 }
 
 /// What one segment came to.
@@ -91,13 +93,13 @@ impl Core {
             Ok(Some(manifest)) => manifest,
             Ok(None) => return Ok(nothing()),
         };
-        let mut walk = match self.begin(queue, &manifest, options) {
+        let mut walk = match self.begin(queue, &manifest, options, deadline) {
             Ok(walk) => walk,
             // The marker may be of a life or a segment that this process has not heard of.
             Err(_) if keepers_silent.is_none() => {
                 let Some(now) = self.manifests.read(queue).await? else { return Ok(nothing()) };
                 manifest = now;
-                self.begin(queue, &manifest, options)?
+                self.begin(queue, &manifest, options, deadline)?
             }
             Err(error) => return Err(error),
         };
@@ -170,6 +172,7 @@ impl Core {
         queue: &QueueState,
         manifest: &Manifest,
         options: &ListOptions,
+        deadline: Instant,
     ) -> Result<Walk, Error> {
         let tag = self.tag(queue, manifest.generation);
         let marker = options.marker.clone();
@@ -198,6 +201,7 @@ impl Core {
                 skip_claimed: !options.include_claimed,
                 skip_delayed: !options.include_delayed,
             },
+            deadline,
         })
     }
 
@@ -271,6 +275,11 @@ impl Core {
             if at_tail {
                 if walk.passage.reached(end) {
                     return Ok(Step::Next);
+                }
+                if thin && walk.messages.is_empty() {
+                    // An empty page would say that nothing more is there (Q2).
+                    let repaired = self.repair_now(queue, walk.segment, walk.deadline).await;
+                    return repaired.map(|()| Step::Again).map_err(Broken::Other);
                 }
                 if thin {
                     self.repair_soon(queue, walk.segment);
