@@ -16,7 +16,7 @@ pub const MAX_TTL: Duration = Duration::from_secs(1_209_600);
 /// Longest delay of a message.
 pub const MAX_DELAY: Duration = Duration::from_secs(86_400);
 /// Longest client id, in bytes.
-pub const MAX_CLIENT_ID_BYTES: usize = 64;
+pub(crate) const MAX_CLIENT_ID_BYTES: usize = 64;
 
 /// Who posts or reads: an opaque string of 1 to 64 bytes of printable ASCII. Readers may leave out
 /// what they posted themselves.

@@ -5,9 +5,9 @@ use std::fmt;
 use crate::error::Error;
 
 /// Longest queue name, in bytes.
-pub const MAX_QUEUE_NAME_BYTES: usize = 64;
+pub(crate) const MAX_QUEUE_NAME_BYTES: usize = 64;
 /// Longest project, in characters.
-pub const MAX_PROJECT_CHARS: usize = 256;
+pub(crate) const MAX_PROJECT_CHARS: usize = 256;
 
 /// Whose queues: up to 256 characters of any kind. Queues of different projects never meet.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -177,6 +177,7 @@ impl Pool {
     }
 
     /// Casts doubt on a node: it is not used until it has answered a question in time.
+    #[cfg(test)]
     pub(crate) fn suspect(&self, node: NodeId, why: &str) {
         self.core.nodes.suspect(node, why);
     }
@@ -185,12 +186,8 @@ impl Pool {
         &self.core.registers
     }
 
-    /// Reads the pool register now.
-    pub(crate) async fn refresh(&self) -> Result<Arc<PoolView>, Error> {
-        self.core.refresh().await
-    }
-
     /// Changes the pool register by `edit`, which may be run several times.
+    #[cfg(test)]
     pub(crate) async fn change_view<T: Send>(
         &self,
         edit: impl FnMut(&mut PoolView) -> Result<T, Error> + Send,

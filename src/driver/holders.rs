@@ -234,7 +234,8 @@ impl Core {
     }
 }
 
-/// Whether a node may have applied what it was asked: all but those that refused or were not reached.
+/// Whether a node may have applied what it was asked: all but those that refused or were not
+/// reached.
 fn may_be_applied<T>(answer: &Result<T, Failure>) -> bool {
     !matches!(answer, Err(Failure::Refused(_) | Failure::Silent(NodeError::Unreached { .. })))
 }

@@ -141,11 +141,6 @@ impl Nodes {
         self.bound.lock().unwrap_or_else(PoisonError::into_inner).get(&node).copied()
     }
 
-    pub(crate) fn node_in(&self, index: usize) -> Option<NodeId> {
-        let bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
-        bound.iter().find(|(_, slot)| **slot == index).map(|(node, _)| *node)
-    }
-
     fn of(&self, node: NodeId) -> Option<&Slot> {
         self.slots.get(self.index_of(node)?)
     }
@@ -184,6 +179,7 @@ impl Nodes {
         usual.clamp(self.suspect_after, MAX_PATIENCE.max(self.suspect_after))
     }
 
+    #[cfg(test)]
     pub(crate) fn suspect(&self, node: NodeId, why: &str) {
         if let Some(index) = self.index_of(node) {
             self.doubt(index, why, false);

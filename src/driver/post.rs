@@ -48,6 +48,9 @@ pub(crate) struct Ticket {
     reply: Option<oneshot::Sender<Result<Place, Error>>>,
 }
 
+/// A part's number of messages, and where its place will be told.
+type Awaited = (usize, oneshot::Receiver<Result<Place, Error>>);
+
 /// Where a part was stored.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place {
@@ -191,7 +194,7 @@ impl Core {
         queue: &Arc<QueueState>,
         messages: &[NewMessage],
         client: Option<&ClientId>,
-    ) -> Result<Vec<(usize, oneshot::Receiver<Result<Place, Error>>)>, Error> {
+    ) -> Result<Vec<Awaited>, Error> {
         let config = self.pool.config();
         let since = Instant::now();
         let mut replies = Vec::new();

@@ -225,7 +225,7 @@ impl Sender {
             }
         }
         let config = self.core.pool.config();
-        let limit = config.block_messages.min(MAX_MESSAGES - 1).max(1);
+        let limit = config.block_messages.clamp(1, MAX_MESSAGES - 1);
         let parts = locked(&self.queue.post).gather(limit, config.block_bytes);
         if parts.is_empty() {
             return None;

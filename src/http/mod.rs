@@ -1,12 +1,12 @@
-//! The Zaqar v2 service over a [`Store`].
+//! The Zaqar v2 service over a `Store`.
 //!
-//! [`router`] is the whole service as an [`axum::Router`], to be nested or layered in any server;
-//! [`serve`] runs one on a listener until told to stop. What is served, and where it differs from
+//! `router` is the whole service as an `axum::Router`, to be nested or layered in any server;
+//! `serve` runs one on a listener until told to stop. What is served, and where it differs from
 //! Zaqar and why, is in `specs/zaqar-v2.md`.
 //!
-//! Each request goes the same way: [`routes`] finds the resource, [`checks`] looks at the headers,
-//! then the resource's own module reads parameters ([`params`]) and body ([`json`]), calls the
-//! store and writes the answer. Only [`error`] knows which error has which status.
+//! Each request goes the same way: `routes` finds the resource, `checks` looks at the headers,
+//! then the resource's own module reads parameters (`params`) and body (`json`), calls the
+//! store and writes the answer. Only `error` knows which error has which status.
 
 mod checks;
 mod claims;

@@ -11,7 +11,6 @@ use std::collections::VecDeque;
 pub(crate) struct Flight<T> {
     replicas: usize,
     next: u32,
-    acked: u32,
     sent: VecDeque<Sent<T>>,
 }
 
@@ -29,7 +28,7 @@ const RESENDS: u32 = 5;
 impl<T> Flight<T> {
     /// Nothing in flight on `replicas` replicas, going on after block `acked`.
     pub(crate) fn after(acked: u32, replicas: usize) -> Self {
-        Self { replicas, next: acked + 1, acked, sent: VecDeque::new() }
+        Self { replicas, next: acked + 1, sent: VecDeque::new() }
     }
 
     /// Takes off with the next block; returns its number.
@@ -50,7 +49,6 @@ impl<T> Flight<T> {
         let mut acked = Vec::new();
         while self.sent.front().is_some_and(|sent| sent.taken.iter().all(|taken| *taken)) {
             if let Some(sent) = self.sent.pop_front() {
-                self.acked = sent.block;
                 acked.push((sent.block, sent.load));
             }
         }
@@ -86,11 +84,6 @@ impl<T> Flight<T> {
         Some(blocks)
     }
 
-    /// The last acked block.
-    pub(crate) fn acked(&self) -> u32 {
-        self.acked
-    }
-
     /// Blocks in flight.
     pub(crate) fn len(&self) -> usize {
         self.sent.len()
@@ -124,7 +117,6 @@ mod tests {
         assert!(flight.taken(2, 0).is_empty());
         assert!(flight.taken(2, 1).is_empty(), "acks come in order");
         assert_eq!(flight.taken(1, 1), [(1, 'a'), (2, 'b')]);
-        assert_eq!(flight.acked(), 2);
         assert!(flight.is_empty());
     }
 

@@ -1,8 +1,8 @@
 //! A node in memory: the embedded equal of a server, for tests, the simulator and trying out.
 //!
-//! [`MemoryNode`] is a handle; all copies of it are one node. What an operation does is decided by
-//! [`machine::Machine`], which is synchronous and knows neither clock nor lock: this module gives
-//! it both. A call is applied in full before [`Node::call`] returns, so that dropping the future
+//! `MemoryNode` is a handle; all copies of it are one node. What an operation does is decided by
+//! `machine::Machine`, which is synchronous and knows neither clock nor lock: this module gives
+//! it both. A call is applied in full before `Node::call` returns, so that dropping the future
 //! loses nothing but the answer.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

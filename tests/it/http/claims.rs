@@ -33,7 +33,7 @@ async fn a_claim_keeps_messages_from_others_until_it_is_released() {
 
     api.delete(&path).await.is(204);
     api.delete(&path).await.is(204);
-    api.get(&path).await.is_error(404, "Not found");
+    api.get(&path).await.fails(404, "Not found");
     // They are at their old place again.
     assert_eq!(bodies(&claim(&api, 5).await.1), [json!(0), json!(1)]);
 }
@@ -57,8 +57,8 @@ async fn claims_that_never_were_are_not_found() {
     let api = Api::new().await;
     api.post_numbers("q", 0..1).await;
     let unknown = format!("{CLAIMS}/nonsense");
-    api.get(&unknown).await.is_error(404, "Not found");
-    api.send("PATCH", &unknown, "{}").await.is_error(404, "Not found");
+    api.get(&unknown).await.fails(404, "Not found");
+    api.send("PATCH", &unknown, "{}").await.fails(404, "Not found");
     api.delete(&unknown).await.is(204);
     let (path, _) = claim(&api, 1).await;
     let elsewhere = path.replace("/q/", "/other/");
@@ -76,15 +76,15 @@ async fn only_the_holder_of_a_claim_deletes_its_messages() {
     let id = |path: &str| path.rsplit('/').next().unwrap().to_owned();
     let with = |path: &str, claim: &str| format!("{path}?claim_id={claim}");
     let unable = "Unable to delete";
-    api.delete(&paths[0]).await.is_error(403, unable);
-    api.delete(&with(&paths[0], "nonsense")).await.is_error(400, unable);
-    api.delete(&with(&paths[0], &id(&second))).await.is_error(403, unable);
-    api.delete(&with(&paths[2], &id(&first))).await.is_error(400, unable);
+    api.delete(&paths[0]).await.fails(403, unable);
+    api.delete(&with(&paths[0], "nonsense")).await.fails(400, unable);
+    api.delete(&with(&paths[0], &id(&second))).await.fails(403, unable);
+    api.delete(&with(&paths[2], &id(&first))).await.fails(400, unable);
     api.get(&paths[0]).await.is(200);
     api.delete(claimed["messages"][0]["href"].as_str().unwrap()).await.is(204);
     api.get(&paths[0]).await.is(404);
     api.delete(&second).await.is(204);
-    api.delete(&with(&paths[1], &id(&second))).await.is_error(400, unable);
+    api.delete(&with(&paths[1], &id(&second))).await.fails(400, unable);
     api.delete(&paths[1]).await.is(204);
 }
 

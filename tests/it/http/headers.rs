@@ -8,10 +8,10 @@ use serde_json::json;
 async fn the_client_must_name_itself_with_a_uuid() {
     let api = Api::new().await;
     let missing = api.having("client-id", None).get("/v2/ping").await;
-    let missing = missing.is_error(400, "Missing header value").json();
+    let missing = missing.fails(400, "Missing header value").json();
     assert_eq!(missing["description"], "The \"Client-Id\" header is required.");
     let wrong = api.having("client-id", Some("me")).get("/v2/ping").await;
-    let wrong = wrong.is_error(400, "Wrong UUID value").json();
+    let wrong = wrong.fails(400, "Wrong UUID value").json();
     assert_eq!(wrong["description"], "Malformed hexadecimal UUID.");
     api.having("client-id", Some(&CLIENT.replace('-', ""))).get("/v2/ping").await.is(204);
 }
@@ -29,10 +29,10 @@ async fn client_ids_may_be_set_free() {
 async fn the_project_must_be_named() {
     let api = Api::new().await;
     let project = |value| api.having("x-project-id", value);
-    project(None).get("/v2/queues").await.is_error(400, "Project-Id Missing");
-    project(Some("")).get("/v2/queues").await.is_error(400, "Empty project header not allowed");
+    project(None).get("/v2/queues").await.fails(400, "Project-Id Missing");
+    project(Some("")).get("/v2/queues").await.fails(400, "Empty project header not allowed");
     let long = "x".repeat(257);
-    project(Some(&long)).get("/v2/queues").await.is_error(400, "Invalid API request");
+    project(Some(&long)).get("/v2/queues").await.fails(400, "Invalid API request");
     project(Some("JAM Project")).get("/v2/queues").await.is(200);
 }
 
@@ -63,18 +63,18 @@ async fn checks_come_in_order() {
     let form = api.having("content-type", Some("application/x-www-form-urlencoded"));
     let form = form.having("accept", Some("application/xml"));
     // The path comes first, then content type, accepted types, client, project, name, method.
-    form.send("PATCH", "/v2/nowhere", "{}").await.is_error(404, "404 Not Found");
-    form.send("PATCH", "/v2/queues/$", "{}").await.is_error(400, "Invalid Content-Type");
+    form.send("PATCH", "/v2/nowhere", "{}").await.fails(404, "404 Not Found");
+    form.send("PATCH", "/v2/queues/$", "{}").await.fails(400, "Invalid Content-Type");
     let json = form.having("content-type", None);
     json.send("PATCH", "/v2/queues/$", "{}").await.is(406);
     let fine = json.having("accept", Some("*/*"));
-    fine.get("/v2/queues/$").await.is_error(400, "Missing header value");
+    fine.get("/v2/queues/$").await.fails(400, "Missing header value");
     let client = fine.having("client-id", Some(CLIENT));
-    client.get("/v2/queues/$").await.is_error(400, "Project-Id Missing");
+    client.get("/v2/queues/$").await.fails(400, "Project-Id Missing");
     let all = client.having("x-project-id", Some("p"));
-    all.send("POST", "/v2/queues/$", "").await.is_error(400, "Invalid queue identification");
-    all.get("/v2/queues/").await.is_error(400, "Invalid queue identification");
-    all.send("POST", "/v2/queues/q", "").await.is_error(405, "405 Method Not Allowed");
+    all.send("POST", "/v2/queues/$", "").await.fails(400, "Invalid queue identification");
+    all.get("/v2/queues/").await.fails(400, "Invalid queue identification");
+    all.send("POST", "/v2/queues/q", "").await.fails(405, "405 Method Not Allowed");
 }
 
 #[tokio::test]
@@ -104,6 +104,6 @@ async fn every_answer_has_an_id_of_its_own() {
 async fn what_is_not_served_yet_is_not_there() {
     let api = Api::new().await;
     for path in ["/v2/queues/q/subscriptions", "/v2/queues/q/share", "/v2/pools", "/v2/flavors"] {
-        api.get(path).await.is_error(404, "404 Not Found");
+        api.get(path).await.fails(404, "404 Not Found");
     }
 }

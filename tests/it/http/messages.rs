@@ -49,7 +49,7 @@ async fn malformed_posts_store_nothing() {
         api.send("POST", PATH, body).await.is(400);
     }
     let ttl = json!({"messages": [{"body": 1, "ttl": "60"}]});
-    let refused = api.post(PATH, ttl).await.is_error(400, "Invalid request body").json();
+    let refused = api.post(PATH, ttl).await.fails(400, "Invalid request body").json();
     assert!(refused["description"].as_str().unwrap().contains("must be an integer"));
     let unreadable = api.send("POST", PATH, "{").await.is(400).json();
     assert!(unreadable["description"].as_str().unwrap().contains("body could not be parsed"));
@@ -108,7 +108,7 @@ async fn messages_are_got_by_id() {
     keys.sort();
     assert_eq!(keys, ["age", "body", "href", "id", "ttl"]);
     for wrong in ["nonsense", "%20", id_of(&paths[0]).get(1..).unwrap()] {
-        api.get(&format!("{PATH}/{wrong}")).await.is_error(404, "Not found");
+        api.get(&format!("{PATH}/{wrong}")).await.fails(404, "Not found");
     }
     api.get(&paths[0].replace("/q/", "/other/")).await.is(404);
 

@@ -54,7 +54,7 @@ impl Answer {
 
     /// Asserts that it is this error.
     #[track_caller]
-    fn is_error(self, status: u16, title: &str) -> Self {
+    fn fails(self, status: u16, title: &str) -> Self {
         let answer = self.is(status);
         assert_eq!(answer.json()["title"], title, "{answer:?}");
         answer

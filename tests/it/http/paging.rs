@@ -76,7 +76,7 @@ async fn parameters_out_of_range_and_malformed_markers_are_refused() {
         ("include_claimed=TRUE", "Invalid parameter"),
         ("marker=nonsense", "Invalid parameter"),
     ] {
-        api.get(&format!("/v2/queues/q/messages?{query}")).await.is_error(400, title);
+        api.get(&format!("/v2/queues/q/messages?{query}")).await.fails(400, title);
     }
     // An empty value counts as absent.
     api.get("/v2/queues/q/messages?limit=&marker=&echo=").await.is(200);

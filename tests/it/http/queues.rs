@@ -50,7 +50,7 @@ async fn malformed_metadata_are_refused() {
 async fn a_patch_changes_metadata_in_one_step() {
     let api = Api::new().await;
     let add = json!([{"op": "add", "path": "/metadata/a", "value": 1}]);
-    patch(&api, "q", add.clone()).await.is_error(404, "Not found");
+    patch(&api, "q", add.clone()).await.fails(404, "Not found");
     api.send("PUT", "/v2/queues/q", r#"{"old": 0}"#).await.is(201);
     let patched = patch(
         &api,
@@ -69,7 +69,7 @@ async fn a_patch_changes_metadata_in_one_step() {
         {"op": "add", "path": "/metadata/half", "value": 1},
         {"op": "replace", "path": "/metadata/none", "value": 1},
     ]);
-    patch(&api, "q", half).await.is_error(409, "Resource conflict");
+    patch(&api, "q", half).await.fails(409, "Resource conflict");
     let out_of_range = json!([{"op": "add", "path": "/metadata/_default_message_ttl", "value": 1}]);
     patch(&api, "q", out_of_range).await.is(400);
     assert_eq!(api.get("/v2/queues/q").await.json(), patched);
@@ -79,8 +79,8 @@ async fn a_patch_changes_metadata_in_one_step() {
 async fn a_patch_needs_its_own_type_and_an_array() {
     let api = Api::new().await;
     api.send("PUT", "/v2/queues/q", "").await.is(201);
-    api.send("PATCH", "/v2/queues/q", "[]").await.is_error(415, "415 Unsupported Media Type");
-    patch(&api, "q", json!({"op": "add"})).await.is_error(400, "Invalid request body");
+    api.send("PATCH", "/v2/queues/q", "[]").await.fails(415, "415 Unsupported Media Type");
+    patch(&api, "q", json!({"op": "add"})).await.fails(400, "Invalid request body");
     let typed = api.having("content-type", Some(PATCH_TYPE));
     let empty = typed.send("PATCH", "/v2/queues/q", "").await.is(400).json();
     assert_eq!(empty["description"], "PATCH body could not be empty for update.");

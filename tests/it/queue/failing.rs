@@ -100,7 +100,7 @@ stalls! {
     posts_go_on_when_nodes_are_full_with_three_copies: Fault::Full, 3 nodes, 3 copies, 100 ms;
     posts_go_on_when_nodes_are_full_with_two_copies: Fault::Full, 3 nodes, 2 copies, 100 ms;
     posts_go_on_when_nodes_are_cut_off_with_three_copies: Fault::CutOff, 4 nodes, 3 copies, 200 ms;
-    posts_go_on_when_nodes_are_cut_off_with_two_copies: Fault::CutOff, 4 nodes, 2 copies, 200 ms;
+    posts_go_on_when_nodes_are_cut_off_with_two_copies: Fault::CutOff, 4 nodes, 2 copies, 1500 ms;
 }
 
 #[tokio::test(start_paused = true)]
