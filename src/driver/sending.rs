@@ -62,6 +62,11 @@ enum Event {
 /// What a failed attempt to go on means for those who wait.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(3);
 
+/// How often a thin segment is looked at in the manifest that was kept …
+const THIN_LOOK: Duration = Duration::from_millis(5);
+/// … and which of these looks asks the keepers.
+const THIN_READ: u32 = 25;
+
 pub(crate) struct Sender {
     core: Arc<Core>,
     queue: Arc<QueueState>,
@@ -73,6 +78,7 @@ pub(crate) struct Sender {
     again: VecDeque<Load>,
     thin: Vec<Thin>,
     thin_at: Instant,
+    thin_looks: u32,
     note_at: Instant,
     trouble: Option<String>,
     /// The lowest block that a replica refused for good: it and all after it were never on all
@@ -108,6 +114,7 @@ impl Sender {
             again: VecDeque::new(),
             thin: Vec::new(),
             thin_at: now,
+            thin_looks: 0,
             note_at: now,
             trouble: None,
             refused_from: None,
@@ -461,8 +468,17 @@ impl Sender {
 
     /// Looks whether blocks that were on too few replicas are safe now.
     async fn look_at_thin(&mut self) {
-        self.thin_at = Instant::now() + Duration::from_millis(10);
-        let Ok(manifest) = self.core.manifests.read(&self.queue).await else { return };
+        self.thin_at = Instant::now() + THIN_LOOK;
+        self.thin_looks += 1;
+        // A repair by this process is seen at once in what it has kept. To read more often would
+        // only outbid the repair's own changes of the register.
+        let manifest = match self.core.manifests.cached(&self.queue) {
+            Some(kept) if !self.thin_looks.is_multiple_of(THIN_READ) => Some(kept),
+            _ => match self.core.manifests.read(&self.queue).await {
+                Ok(manifest) => manifest,
+                Err(_) => return,
+            },
+        };
         let copies_min = self.core.pool.config().copies_min;
         let me = self.core.pool.me();
         for mut thin in std::mem::take(&mut self.thin) {

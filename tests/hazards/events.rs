@@ -7,9 +7,6 @@ use fastrand::Rng;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// Bytes of the shortest and of the longest event.
-pub(crate) const SIZES: std::ops::RangeInclusive<usize> = 200..=2000;
-
 const KINDS: [&str; 6] =
     ["page.viewed", "cart.changed", "order.placed", "user.signed_up", "mail.opened", "item.rated"];
 const WORDS: [&str; 16] = [

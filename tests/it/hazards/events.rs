@@ -1,6 +1,9 @@
 //! Events are what the harness says they are.
 
-use super::harness::events::{Origin, SIZES, event, recognise};
+use super::harness::events::{Origin, event, recognise};
+
+/// Bytes of the shortest and of the longest event.
+const SIZES: std::ops::RangeInclusive<usize> = 200..=2000;
 
 #[test]
 fn events_have_their_sizes_and_are_recognised() {
