@@ -26,8 +26,8 @@ use crate::protocol::placement::order;
 const COPY_BYTES: u32 = 1024 * 1024;
 /// How long one batch of a copy may take.
 const COPY_PATIENCE: Duration = Duration::from_secs(2);
-/// How long somebody else's copy is waited for before it is given up for dead.
-const ABANDONED_AFTER: Duration = Duration::from_secs(3);
+/// How long copies that somebody else makes may stand still before they are finished for him.
+const HELP_AFTER: Duration = Duration::from_millis(400);
 
 /// Rounds in one go at making a queue whole.
 const ROUNDS: usize = 10_000;
@@ -188,56 +188,65 @@ impl Core {
         }
         short
             .sort_by_key(|segment| (Some(segment.no) != first, segment.full().count(), segment.no));
-        let joining = |segment: &Segment| segment.with(Standing::Joining).next().copied();
-        let (taken, free): (Vec<&Segment>, Vec<&Segment>) =
-            short.into_iter().partition(|segment| joining(segment).is_some());
-        let free: Vec<&Segment> = free.into_iter().take(AT_ONCE).collect();
-        match (free.is_empty(), taken.first()) {
-            (true, Some(segment)) => match joining(segment) {
+        let mut taken = Vec::new();
+        let mut free = Vec::new();
+        for segment in short {
+            match segment.with(Standing::Joining).next() {
                 Some(joining) => {
-                    self.wait_for_joining(queue, segment.no, joining.at(pool)).await?;
-                    Ok(Round::Mended)
+                    taken.push(Job { segment: segment.clone(), at: joining.at(pool) });
                 }
-                None => Ok(Round::Whole),
-            },
-            _ => self.copy_segments(queue, &manifest, &free, copies).await,
+                None => free.push(segment),
+            }
         }
+        if free.is_empty() {
+            taken.truncate(AT_ONCE);
+            return self.help(queue, taken).await;
+        }
+        free.truncate(AT_ONCE);
+        self.copy_segments(queue, &manifest, &free, copies).await
     }
 
-    /// Somebody else fills a replica: it is given a while.
-    async fn wait_for_joining(
+    /// Somebody else fills these replicas. As long as he gets on, he is watched; if he does not,
+    /// they are filled for him, which does no harm if he is only slow: a block that is there
+    /// already is merged. A process that ends in the middle of its repairs leaves such replicas
+    /// behind, and whoever reads meets them first.
+    async fn help(
         self: &Arc<Self>,
         queue: &Arc<QueueState>,
-        no: SegmentNo,
-        joining: ReplicaAt,
-    ) -> Result<(), Error> {
-        let mut arrived = None;
+        mut filling: Vec<Job>,
+    ) -> Result<Round, Error> {
+        let patience = HELP_AFTER + Duration::from_millis(self.pool.env().random_below(200));
         let mut since = Instant::now();
-        while since.elapsed() < ABANDONED_AFTER {
-            let Some(manifest) = self.manifests.read(queue).await? else { return Ok(()) };
-            let still = manifest.segment(no).is_some_and(|segment| {
-                segment.with(Standing::Joining).any(|r| r.placement == joining.placement)
+        let mut arrived = None;
+        loop {
+            let Some(manifest) = self.manifests.read(queue).await? else {
+                return Ok(Round::Mended);
+            };
+            filling.retain(|job| {
+                manifest.segment(job.segment.no).is_some_and(|segment| {
+                    let mut joining = segment.with(Standing::Joining);
+                    joining.any(|replica| replica.placement == job.at.placement)
+                })
             });
-            if !still {
-                return Ok(());
+            if filling.is_empty() {
+                return Ok(Round::Mended);
             }
-            let op = Op::Probe { at: joining };
-            match ask::<Coverage>(&self.pool, joining.cookie.node, op).await {
-                Ok(coverage) if arrived != Some(coverage.arrived) => {
-                    arrived = Some(coverage.arrived);
-                    since = Instant::now();
-                }
-                Err(failure) if failure.is_loss() => break,
-                Ok(_) | Err(_) => {}
+            let questions =
+                filling.iter().map(|job| (job.at.cookie.node, Op::Probe { at: job.at })).collect();
+            let answers = ask_all::<Coverage>(&self.pool, questions).await;
+            let blocks: u64 = answers.iter().flatten().map(|c| u64::from(c.arrived)).sum();
+            let now = Some((filling.len(), blocks));
+            if arrived != now {
+                arrived = now;
+                since = Instant::now();
+            }
+            if since.elapsed() >= patience {
+                tracing::debug!(queue = queue.name, copies = filling.len(), "finishing copies");
+                return self.fill_named(queue, &manifest, &filling).await;
             }
             let jitter = self.pool.env().random_below(20);
             tokio::time::sleep(Duration::from_millis(20 + jitter)).await;
         }
-        self.manifests
-            .change(queue, |manifest| manifest.drop_joining(no, joining.placement))
-            .await?;
-        self.wipe(vec![joining]);
-        Ok(())
     }
 
     /// Gives each of the segments one more full replica: all opened, named, filled and promoted
@@ -280,15 +289,25 @@ impl Core {
                 && now.segment(job.segment.no).is_some_and(|s| s.names(job.at.placement))
         });
         self.wipe(unused.into_iter().map(|job| job.at).collect());
+        self.fill_named(queue, &now, &named).await
+    }
+
+    /// Fills joining replicas that the manifest names, and promotes them.
+    async fn fill_named(
+        self: &Arc<Self>,
+        queue: &Arc<QueueState>,
+        now: &Manifest,
+        named: &[Job],
+    ) -> Result<Round, Error> {
         let mut filling: Vec<BoxFuture<'_, Result<(SegmentNo, ReplicaAt), Unfilled>>> = Vec::new();
-        for job in &named {
+        for job in named {
             if let Some(segment) = now.segment(job.segment.no) {
                 filling.push(Box::pin(self.fill(segment.clone(), job.at)));
             }
         }
         let filled: Vec<Result<(SegmentNo, ReplicaAt), Unfilled>> =
             futures_util::stream::iter(filling).buffer_unordered(COPIES_IN_FLIGHT).collect().await;
-        self.conclude_copies(queue, &named, filled).await
+        self.conclude_copies(queue, named, filled).await
     }
 
     /// Opens a replica for a segment on a node that has none of it.
@@ -348,7 +367,8 @@ impl Core {
             .collect();
         let pool = self.pool.id();
         let lost = |replica: &Replica| self.pool.is_lost(replica.cookie(pool));
-        self.manifests
+        let (now, _) = self
+            .manifests
             .change(queue, |manifest| {
                 let mut changed = false;
                 for (no, at) in &full {
@@ -360,7 +380,9 @@ impl Core {
                 changed
             })
             .await?;
-        self.wipe(failed.iter().map(|job| job.at).collect());
+        // Somebody else may have filled one of them all the same.
+        let unused = failed.iter().map(|job| job.at).filter(|at| !now.names(at.placement));
+        self.wipe(unused.collect());
         if !silent.is_empty() {
             // An operation of the old version might still be taken by them, and by them alone.
             self.drop_replicas(queue, &silent).await?;
