@@ -61,9 +61,13 @@ impl Bench {
     }
 
     async fn open(&self, placement: u64) {
+        self.open_as(placement, Role::Appending).await;
+    }
+
+    async fn open_as(&self, placement: u64, role: Role) {
         let register = "p/q".into();
         let of = SegmentOf { register, generation: Generation(1), segment: SegmentNo(1) };
-        self.call(vec![Op::Open(Open { at: at(placement), role: Role::Appending, of })]).await;
+        self.call(vec![Op::Open(Open { at: at(placement), role, of })]).await;
     }
 
     async fn tell_end(&self, placement: u64, last: u32) {
@@ -208,6 +212,39 @@ async fn claims(bench: &Bench, placement: u64, last: u32, limit: u32) {
         .await;
 }
 
+/// Copies a replica of 2,000 blocks into a new one on the same server.
+async fn copies(bench: &Bench, placement: u64, what: &str) {
+    bench.tell_end(placement, 2_000).await;
+    let mut batches = Vec::new();
+    bench
+        .take(&format!("copy out, {what}: a block"), 2_000, async {
+            let mut from = 0;
+            loop {
+                let out = Op::CopyOut { at: at(placement), from, max_bytes: 256 * 1024 };
+                let Some(Reply::CopyBatch(batch)) = bench.call(vec![out]).await.pop() else {
+                    return;
+                };
+                let done = batch.done;
+                from = batch.next;
+                batches.push(batch.blocks);
+                if done {
+                    return;
+                }
+            }
+        })
+        .await;
+    assert_eq!(batches.iter().map(Vec::len).sum::<usize>(), 2_000);
+    let target = placement + 100;
+    bench.open_as(target, Role::Joining).await;
+    bench
+        .take(&format!("copy in, {what}: a block"), 2_000, async {
+            for blocks in batches {
+                bench.call(vec![Op::CopyIn { at: at(target), blocks }]).await;
+            }
+        })
+        .await;
+}
+
 async fn run() {
     let server = RedisServer::start().await;
     let node = RedisNode::connect(&server.url()).expect("its own URL");
@@ -216,6 +253,8 @@ async fn run() {
     let run_id = identity.run_id.clone();
     bench.call(vec![Op::Admit { cookie: at(0).cookie, run_id }]).await;
     posts(&bench).await;
+    copies(&bench, 2, "blocks of 1 x 1 KiB").await;
+    copies(&bench, 3, "blocks of 64 x 100 B").await;
     reads(&bench).await;
     claims(&bench, 3, 2_000, 20).await;
     claims(&bench, 1, 2_000, 1).await;

@@ -21,7 +21,8 @@ pub(crate) mod bootstrap;
 pub(crate) mod changes;
 pub(crate) mod claim;
 pub(crate) mod delete;
-pub(crate) mod holders;
+pub(crate) mod filling;
+mod holders;
 pub(crate) mod keepers;
 pub(crate) mod life;
 pub(crate) mod manifests;
@@ -68,6 +69,8 @@ pub(crate) struct QueueState {
     pub(crate) moving: tokio::sync::Mutex<()>,
     /// Held while this process repairs a segment of the queue.
     pub(crate) repairing: tokio::sync::Mutex<()>,
+    /// When and why this process's latest repair of it failed; none if it did not.
+    pub(crate) repair_failed: Mutex<Option<(tokio::time::Instant, String)>>,
     /// The sender of this process's posts.
     pub(crate) post: Mutex<post::Outbox>,
     /// Segments whose messages may all have ended.
@@ -120,6 +123,7 @@ impl Core {
             index: (project.to_owned(), name.to_owned()),
             moving: tokio::sync::Mutex::default(),
             repairing: tokio::sync::Mutex::default(),
+            repair_failed: Mutex::default(),
             post: Mutex::default(),
             maybe_ended: Mutex::default(),
             told_lost: Mutex::default(),

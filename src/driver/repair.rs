@@ -9,49 +9,31 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
-use super::ask::{Failure, ask, ask_all};
-use super::{Core, QueueState};
+use super::ask::Failure;
+use super::filling::Job;
+use super::{Core, QueueState, locked};
 use crate::error::Error;
-use crate::id::{Cookie, Generation, NodeId, ReplicaAt, SegmentNo};
-use crate::node::{CopyBatch, Coverage, Frontier, Op, Refusal, Role, SegmentOf};
-use crate::protocol::frontier::{covered, covers};
+use crate::id::{Cookie, Generation, NodeId, SegmentNo};
+use crate::node::{Role, SegmentOf};
 use crate::protocol::manifest::{Manifest, Replica, Segment, Standing};
 use crate::protocol::placement::order;
 
-/// Bytes of one batch of a copy.
-const COPY_BYTES: u32 = 1024 * 1024;
-/// How long one batch of a copy may take.
-const COPY_PATIENCE: Duration = Duration::from_secs(2);
-/// How long copies that somebody else makes may stand still before they are finished for him.
-const HELP_AFTER: Duration = Duration::from_millis(400);
-
+/// How long after a repair failed another is begun because somebody waits for it.
+const TRY_AGAIN_AFTER: Duration = Duration::from_millis(50);
+/// How often somebody who waits for a repair looks.
+const LOOK_EVERY: Duration = Duration::from_millis(15);
 /// Rounds in one go at making a queue whole.
 const ROUNDS: usize = 10_000;
 /// Segments that get a replica in one round.
-const AT_ONCE: usize = 32;
-/// Segments copied at the same time.
-const COPIES_IN_FLIGHT: usize = 4;
-
-/// Why a replica was not filled.
-struct Unfilled {
-    failure: Failure,
-    /// A full replica that did not hear of the new version.
-    unfenced: Option<Cookie>,
-}
-
-impl From<Failure> for Unfilled {
-    fn from(failure: Failure) -> Self {
-        Self { failure, unfenced: None }
-    }
-}
-
+pub(super) const AT_ONCE: usize = 32;
+/// Blocks of them, about: what is named as joining is waited for by others.
+const BLOCKS_AT_ONCE: u64 = 8_192;
 /// What one round of repairs came to.
 #[derive(Debug, PartialEq)]
-enum Round {
+pub(super) enum Round {
     /// Nothing is missing (any more).
     Whole,
     /// Something was mended; more may be missing.
@@ -60,16 +42,11 @@ enum Round {
     Failed(String),
 }
 
-/// A segment and the replica that is to be filled for it.
-struct Job {
-    segment: Segment,
-    at: ReplicaAt,
-}
-
 impl Core {
     /// Repairs a segment in the background, at once.
     pub(crate) fn repair_soon(self: &Arc<Self>, queue: &Arc<QueueState>, no: SegmentNo) {
-        if queue.repairing.try_lock().is_err() {
+        let failed = locked(&queue.repair_failed).as_ref().map(|(at, _)| at.elapsed());
+        if queue.repairing.try_lock().is_err() || failed.is_some_and(|ago| ago < TRY_AGAIN_AFTER) {
             // Whoever holds it goes through all of the queue's segments.
             return;
         }
@@ -77,7 +54,10 @@ impl Core {
         self.spawn(async move {
             let Some(core) = core.upgrade() else { return };
             tracing::debug!(queue = queue.name, segment = %no, "repairing");
-            core.restore(&queue, core.pool.config().copies_min).await;
+            if core.restore(&queue, core.pool.config().copies_min).await {
+                // What was so short is short still: the next fault would be one too many.
+                core.restore(&queue, core.pool.config().copies).await;
+            }
         });
     }
 
@@ -91,24 +71,30 @@ impl Core {
     }
 
     /// Brings all closed segments of a queue to `copies` full replicas, as far as nodes allow.
-    pub(crate) async fn restore(self: &Arc<Self>, queue: &Arc<QueueState>, copies: usize) {
-        let Ok(_repairing) = queue.repairing.try_lock() else { return };
-        for _ in 0..ROUNDS {
-            match self.round(queue, copies, None).await {
+    /// Whether it has, and there was something to do.
+    pub(crate) async fn restore(self: &Arc<Self>, queue: &Arc<QueueState>, copies: usize) -> bool {
+        let Ok(_repairing) = queue.repairing.try_lock() else { return false };
+        for rounds in 0..ROUNDS {
+            match self.round(queue, copies).await {
                 Round::Mended => {}
-                Round::Whole => return,
+                Round::Whole => {
+                    *locked(&queue.repair_failed) = None;
+                    return rounds > 0;
+                }
                 Round::Failed(why) => {
                     tracing::debug!(queue = queue.name, why, "repair failed");
-                    return;
+                    *locked(&queue.repair_failed) = Some((Instant::now(), why));
+                    return false;
                 }
             }
         }
+        false
     }
 
-    /// Repairs a segment that somebody waits for: until it has `copies_min` full replicas.
+    /// Waits until a segment has `copies_min` full replicas.
     ///
     /// # Errors
-    /// `Unavailable` if that cannot be done before `deadline`.
+    /// `Unavailable` if that is not so before `deadline`.
     pub(crate) async fn repair_now(
         self: &Arc<Self>,
         queue: &Arc<QueueState>,
@@ -116,41 +102,31 @@ impl Core {
         deadline: Instant,
     ) -> Result<(), Error> {
         let copies_min = self.pool.config().copies_min;
-        let mut why = String::from("its replicas are being copied");
         loop {
-            if let Ok(_repairing) = tokio::time::timeout_at(deadline, queue.repairing.lock()).await
-            {
-                let Some(manifest) = self.manifests.read(queue).await? else { return Ok(()) };
-                let missing = manifest
-                    .segment(no)
-                    .is_some_and(|s| !s.is_open() && !s.lost && s.full().count() < copies_min);
-                if !missing {
-                    return Ok(());
-                }
-                match self.round(queue, copies_min, Some(no)).await {
-                    Round::Failed(reason) => why = reason,
-                    Round::Mended | Round::Whole => continue,
-                }
+            let Some(manifest) = self.manifests.read(queue).await? else { return Ok(()) };
+            let missing = manifest
+                .segment(no)
+                .is_some_and(|s| !s.is_open() && !s.lost && s.full().count() < copies_min);
+            if !missing {
+                return Ok(());
             }
             if Instant::now() >= deadline {
+                let failed = locked(&queue.repair_failed).clone();
+                let why = failed.map_or("its replicas are being copied".into(), |(_, why)| why);
                 return Err(Error::unavailable(format!(
                     "queue {}: segment {no} has fewer than {copies_min} copies: {why}",
                     queue.name
                 )));
             }
-            tokio::time::sleep(Duration::from_millis(15)).await;
+            self.repair_soon(queue, no);
+            tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 
     /// One round: drops what is lost, saves what has lost all, gives up to [`AT_ONCE`] segments
-    /// one more replica each.
-    async fn round(
-        self: &Arc<Self>,
-        queue: &Arc<QueueState>,
-        copies: usize,
-        first: Option<SegmentNo>,
-    ) -> Round {
-        let round = self.try_round(queue, copies, first).await;
+    /// one more replica each, those with the fewest first.
+    async fn round(self: &Arc<Self>, queue: &Arc<QueueState>, copies: usize) -> Round {
+        let round = self.try_round(queue, copies).await;
         round.unwrap_or_else(|error| Round::Failed(error.to_string()))
     }
 
@@ -158,7 +134,6 @@ impl Core {
         self: &Arc<Self>,
         queue: &Arc<QueueState>,
         copies: usize,
-        first: Option<SegmentNo>,
     ) -> Result<Round, Error> {
         let Some(manifest) = self.manifests.get(queue).await? else { return Ok(Round::Whole) };
         let pool = self.pool.id();
@@ -186,8 +161,7 @@ impl Core {
         if short.is_empty() {
             return Ok(Round::Whole);
         }
-        short
-            .sort_by_key(|segment| (Some(segment.no) != first, segment.full().count(), segment.no));
+        short.sort_by_key(|segment| (segment.full().count(), segment.no));
         let mut taken = Vec::new();
         let mut free = Vec::new();
         for segment in short {
@@ -198,55 +172,20 @@ impl Core {
                 None => free.push(segment),
             }
         }
-        if free.is_empty() {
-            taken.truncate(AT_ONCE);
+        let is_urgent = copies <= self.pool.config().copies_min;
+        if free.is_empty() || (!taken.is_empty() && !is_urgent) {
+            // Several at it would only be in each other's way.
             return self.help(queue, taken).await;
         }
+        let mut blocks = 0;
         free.truncate(AT_ONCE);
+        free.retain(|segment| {
+            let fits = blocks < BLOCKS_AT_ONCE;
+            let end = segment.end.iter().flat_map(|end| end.values());
+            blocks += end.map(|last| u64::from(*last)).sum::<u64>();
+            fits
+        });
         self.copy_segments(queue, &manifest, &free, copies).await
-    }
-
-    /// Somebody else fills these replicas. As long as he gets on, he is watched; if he does not,
-    /// they are filled for him, which does no harm if he is only slow: a block that is there
-    /// already is merged. A process that ends in the middle of its repairs leaves such replicas
-    /// behind, and whoever reads meets them first.
-    async fn help(
-        self: &Arc<Self>,
-        queue: &Arc<QueueState>,
-        mut filling: Vec<Job>,
-    ) -> Result<Round, Error> {
-        let patience = HELP_AFTER + Duration::from_millis(self.pool.env().random_below(200));
-        let mut since = Instant::now();
-        let mut arrived = None;
-        loop {
-            let Some(manifest) = self.manifests.read(queue).await? else {
-                return Ok(Round::Mended);
-            };
-            filling.retain(|job| {
-                manifest.segment(job.segment.no).is_some_and(|segment| {
-                    let mut joining = segment.with(Standing::Joining);
-                    joining.any(|replica| replica.placement == job.at.placement)
-                })
-            });
-            if filling.is_empty() {
-                return Ok(Round::Mended);
-            }
-            let questions =
-                filling.iter().map(|job| (job.at.cookie.node, Op::Probe { at: job.at })).collect();
-            let answers = ask_all::<Coverage>(&self.pool, questions).await;
-            let blocks: u64 = answers.iter().flatten().map(|c| u64::from(c.arrived)).sum();
-            let now = Some((filling.len(), blocks));
-            if arrived != now {
-                arrived = now;
-                since = Instant::now();
-            }
-            if since.elapsed() >= patience {
-                tracing::debug!(queue = queue.name, copies = filling.len(), "finishing copies");
-                return self.fill_named(queue, &manifest, &filling).await;
-            }
-            let jitter = self.pool.env().random_below(20);
-            tokio::time::sleep(Duration::from_millis(20 + jitter)).await;
-        }
     }
 
     /// Gives each of the segments one more full replica: all opened, named, filled and promoted
@@ -292,24 +231,6 @@ impl Core {
         self.fill_named(queue, &now, &named).await
     }
 
-    /// Fills joining replicas that the manifest names, and promotes them.
-    async fn fill_named(
-        self: &Arc<Self>,
-        queue: &Arc<QueueState>,
-        now: &Manifest,
-        named: &[Job],
-    ) -> Result<Round, Error> {
-        let mut filling: Vec<BoxFuture<'_, Result<(SegmentNo, ReplicaAt), Unfilled>>> = Vec::new();
-        for job in named {
-            if let Some(segment) = now.segment(job.segment.no) {
-                filling.push(Box::pin(self.fill(segment.clone(), job.at)));
-            }
-        }
-        let filled: Vec<Result<(SegmentNo, ReplicaAt), Unfilled>> =
-            futures_util::stream::iter(filling).buffer_unordered(COPIES_IN_FLIGHT).collect().await;
-        self.conclude_copies(queue, named, filled).await
-    }
-
     /// Opens a replica for a segment on a node that has none of it.
     async fn open_joining(
         self: &Arc<Self>,
@@ -340,161 +261,5 @@ impl Core {
             (None, Some(failure)) => Err(failure),
             (None, None) => Ok(None),
         }
-    }
-
-    /// Promotes what was filled and gives up the rest, in one change.
-    async fn conclude_copies(
-        self: &Arc<Self>,
-        queue: &Arc<QueueState>,
-        named: &[Job],
-        filled: Vec<Result<(SegmentNo, ReplicaAt), Unfilled>>,
-    ) -> Result<Round, Error> {
-        let mut full = Vec::new();
-        let mut silent = Vec::new();
-        let mut why = None;
-        for outcome in filled {
-            match outcome {
-                Ok(filled) => full.push(filled),
-                Err(unfilled) => {
-                    silent.extend(unfilled.unfenced);
-                    why = Some(unfilled.failure.to_string());
-                }
-            }
-        }
-        let failed: Vec<&Job> = named
-            .iter()
-            .filter(|job| full.iter().all(|(_, at)| at.placement != job.at.placement))
-            .collect();
-        let pool = self.pool.id();
-        let lost = |replica: &Replica| self.pool.is_lost(replica.cookie(pool));
-        let (now, _) = self
-            .manifests
-            .change(queue, |manifest| {
-                let mut changed = false;
-                for (no, at) in &full {
-                    changed |= manifest.promote(*no, at.placement, lost);
-                }
-                for job in &failed {
-                    changed |= manifest.drop_joining(job.segment.no, job.at.placement);
-                }
-                changed
-            })
-            .await?;
-        // Somebody else may have filled one of them all the same.
-        let unused = failed.iter().map(|job| job.at).filter(|at| !now.names(at.placement));
-        self.wipe(unused.collect());
-        if !silent.is_empty() {
-            // An operation of the old version might still be taken by them, and by them alone.
-            self.drop_replicas(queue, &silent).await?;
-            return Ok(Round::Mended);
-        }
-        tracing::debug!(queue = queue.name, copied = full.len(), failed = failed.len(), "repaired");
-        Ok(match why {
-            Some(why) if full.is_empty() => Round::Failed(why),
-            _ => Round::Mended,
-        })
-    }
-
-    /// Fills a joining replica from a full one, after the segment's version was raised on all
-    /// full ones.
-    async fn fill(
-        &self,
-        segment: Segment,
-        at: ReplicaAt,
-    ) -> Result<(SegmentNo, ReplicaAt), Unfilled> {
-        let end = segment.end.clone().unwrap_or_default();
-        let full = self.addresses(&segment, Standing::Full);
-        let fences = full
-            .iter()
-            .map(|at| (at.cookie.node, Op::Fence { at: *at, version: segment.version }))
-            .collect();
-        let fenced = ask_all::<()>(&self.pool, fences).await;
-        let mut source = None;
-        let mut refused = None;
-        for (at, fenced) in full.iter().zip(fenced) {
-            match fenced {
-                Ok(()) => source = source.or(Some(*at)),
-                Err(failure) => refused = Some((*at, failure)),
-            }
-        }
-        match (source, refused) {
-            (Some(source), None) => {
-                let told = Op::TellEnd { at, version: segment.version, end: end.clone() };
-                self.copy(source, at, &end).await?;
-                self.copy_notes(source, at).await?;
-                ask::<()>(&self.pool, at.cookie.node, told).await?;
-                Ok((segment.no, at))
-            }
-            (None, None) => Err(Failure::Refused(Refusal::Gone).into()),
-            (_, Some((_, failure @ Failure::Refused(Refusal::Stale { .. })))) => {
-                Err(failure.into())
-            }
-            (source, Some((silent, failure))) => {
-                // Only if another full one is left may this one be dropped.
-                let unfenced = source.map(|_| silent.cookie);
-                Err(Unfilled { failure, unfenced })
-            }
-        }
-    }
-
-    /// Copies blocks up to `end`, with their state, from one replica to another.
-    pub(crate) async fn copy(
-        &self,
-        source: ReplicaAt,
-        target: ReplicaAt,
-        end: &Frontier,
-    ) -> Result<(), Failure> {
-        let mut from = 0;
-        loop {
-            let op = Op::CopyOut { at: source, from, max_bytes: COPY_BYTES };
-            let batch: CopyBatch = self.ask_patiently(source, op).await?;
-            let blocks: Vec<_> = batch
-                .blocks
-                .into_iter()
-                .filter(|block| block.block <= covered(end, block.producer))
-                .collect();
-            if !blocks.is_empty() {
-                let op = Op::CopyIn { at: target, blocks };
-                let _: Coverage = self.ask_patiently(target, op).await?;
-            }
-            if batch.done {
-                break;
-            }
-            from = batch.next;
-        }
-        let now: Coverage = self.ask_patiently(target, Op::Probe { at: target }).await?;
-        match covers(&now.frontier(), end) {
-            true => Ok(()),
-            false => Err(Failure::Refused(Refusal::Gap { frontier: 0 })),
-        }
-    }
-
-    /// Tells a copy what its source knows to have been acked.
-    async fn copy_notes(&self, source: ReplicaAt, at: ReplicaAt) -> Result<(), Failure> {
-        let known: Coverage = ask(&self.pool, source.cookie.node, Op::Probe { at: source }).await?;
-        let notes: Vec<Op> = known
-            .producers
-            .iter()
-            .filter(|state| state.noted > 0)
-            .map(|state| Op::Note { at, producer: state.producer, noted: state.noted })
-            .collect();
-        if !notes.is_empty() {
-            self.pool.ask(at.cookie.node, notes).await.map_err(Failure::Silent)?;
-        }
-        Ok(())
-    }
-
-    async fn ask_patiently<T: super::ask::Shape>(
-        &self,
-        at: ReplicaAt,
-        op: Op,
-    ) -> Result<T, Failure> {
-        let replies = self
-            .pool
-            .ask_within(at.cookie.node, vec![op], COPY_PATIENCE)
-            .await
-            .map_err(Failure::Silent)?;
-        let reply = replies.into_iter().next().unwrap_or(crate::node::Reply::Done);
-        super::ask::shape(&self.pool, at.cookie.node, reply)
     }
 }

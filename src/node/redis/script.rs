@@ -32,7 +32,8 @@ const READS: &str = "#!lua flags=no-writes,allow-oom\n";
 
 parts! {
     BASE "base", REPLICA "replica", BLOCK "block", CLAIM "claim", CHANGE "change", ENTRY "entry",
-    MEMBERS "members", PENDING "pending", MERGE "merge", GATHER "gather", KEEPER "keeper", REAP "reap",
+    MEMBERS "members", PENDING "pending", MERGE "merge", RECALL "recall",
+    GATHER "gather", KEEPER "keeper", REAP "reap",
 }
 
 scripts! {
@@ -54,7 +55,7 @@ scripts! {
     Delete "delete" WRITES [BASE REPLICA BLOCK CLAIM CHANGE PENDING],
     Stats "stats" WRITES [BASE REPLICA BLOCK CLAIM REAP CHANGE ENTRY],
     CopyOut "copy_out" READS [BASE REPLICA BLOCK CLAIM ENTRY],
-    CopyIn "copy_in" WRITES [BASE REPLICA BLOCK CLAIM REAP CHANGE MEMBERS PENDING MERGE],
+    CopyIn "copy_in" WRITES [BASE REPLICA BLOCK CLAIM REAP CHANGE MEMBERS PENDING MERGE RECALL],
     Fence "fence" WRITES [BASE REPLICA],
     Wipe "wipe" WRITES [BASE REPLICA BLOCK],
     Due "due" READS [BASE],

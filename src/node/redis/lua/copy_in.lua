@@ -7,51 +7,59 @@
 -- Atomic: a batch is taken whole or not at all, and no claim or delete slips in between.
 local refused = stranger(KEYS[1], ARGV[1])
 local r = not refused and load_replica(KEYS[2])
-local blocks, changed = {}, {}
+local blocks, producers, changed = {}, {}, {}
+
+-- What is known of a producer: frontier held, frontier with this batch, ordinals of new blocks.
+local function known(producer)
+  local of = producers[producer]
+  if not of then
+    of = {ords = {}}
+    of.held, of.noted = producer_of(r, producer)
+    of.frontier = of.held
+    producers[producer] = of
+  end
+  return of
+end
 
 local function check()
   if not r then return {'gone'} end
   if r.sealed == 0 then return {'open'} end
-  local frontiers = {}
   for _, k in ipairs(blocks) do
-    local held = producer_of(r, k.producer)
-    local frontier = frontiers[k.producer] or held
-    if k.number > frontier + 1 then return {'gap', held} end
-    frontiers[k.producer] = math.max(k.number, frontier)
+    local of = known(k.producer)
+    if k.number > of.frontier + 1 then return {'gap', of.held} end
+    k.is_new = k.number > of.frontier
+    of.frontier = math.max(k.number, of.frontier)
   end
 end
 
-local function store(k, frontier, noted)
-  local ord, arr = r.arrived, math.max(0, now - k.age)
-  r.arrived, r.bytes, r.live = ord + 1, r.bytes + k.size, r.live + k.live
-  if k.live > 0 then
-    r.minexp, r.maxexp = math.min(r.minexp, arr + k.minttl), math.max(r.maxexp, arr + k.maxttl)
-    if k.maxdelay > 0 then call('ZADD', r.p .. ':y', arr + k.maxdelay, ord) end
+-- What the new blocks add to the replica's numbers, and their records of the index, as one string.
+local function count_new()
+  local index = {}
+  for _, k in ipairs(blocks) do
+    if k.is_new then
+      local ord, arr, ords = r.arrived, math.max(0, now - k.age), producers[k.producer].ords
+      r.arrived, r.bytes, r.live = ord + 1, r.bytes + k.size, r.live + k.live
+      if k.live > 0 then
+        r.minexp, r.maxexp = math.min(r.minexp, arr + k.minttl), math.max(r.maxexp, arr + k.maxttl)
+        if k.maxdelay > 0 then call('ZADD', r.p .. ':y', arr + k.maxdelay, ord) end
+      end
+      index[#index + 1] =
+        pack(INDEX, k.producer, k.number, k.sent, k.live, arr, k.minttl, k.body, k.head)
+      ords[#ords + 1] = pack('<I4', ord)
+    end
   end
-  call('APPEND', r.p .. ':i',
-    pack(INDEX, k.producer, k.number, k.sent, k.live, arr, k.minttl, k.body, k.head))
-  if frontier == 0 then r.producers = r.producers + 1 end
-  call('HSET', r.p .. ':m', 'p' .. hex(k.producer), pack('<I4I4', k.number, noted))
-  call('SETRANGE', r.p .. ':o:' .. hex(k.producer), 4 * k.number - 4, pack('<I4', ord))
-  if r.names then r.names[k.producer .. k.number] = nil end
-  return open_block(r, k.producer, k.number)
+  return table.concat(index)
 end
 
-local function merge(k, b)
-  local others = {}
-  for at = 1, #k.records, 5 do
-    local index, ttl = unpack('<BI4', k.records, at)
-    if k.age < ttl then others[index] = ttl end
-  end
-  for pos = 1, b.n do
-    local index, state, _, _, ttl = record(b, pos)
-    local other = others[index]
-    if state ~= 1 and other and b.age < ttl then
-      b.tt[pos] = math.max(ttl, other)
-      r.maxexp = math.max(r.maxexp, b.arr + b.tt[pos])
-      touch(b)
-    elseif state ~= 1 then
-      end_message(r, b, pos)
+-- A producer's new blocks follow each other: one write for all of them.
+local function store_new()
+  local index = count_new()
+  if index ~= '' then call('APPEND', r.p .. ':i', index) end
+  for producer, of in pairs(producers) do
+    if of.frontier > of.held then
+      if of.held == 0 then r.producers = r.producers + 1 end
+      call('HSET', r.p .. ':m', 'p' .. hex(producer), pack('<I4I4', of.frontier, of.noted))
+      call('SETRANGE', r.p .. ':o:' .. hex(producer), 4 * of.held, table.concat(of.ords))
     end
   end
 end
@@ -60,8 +68,8 @@ end
 -- that have come before and of which nothing is left.
 local function remove(k)
   local key = ('%s:b:%s:%d'):format(KEYS[2], hex(k.producer), k.number)
-  local known = r and k.number <= (producer_of(r, k.producer))
-  if not (known and open_block(r, k.producer, k.number)) then call('UNLINK', key) end
+  local is_known = r and k.number <= (producer_of(r, k.producer))
+  if not (is_known and open_block(r, k.producer, k.number)) then call('UNLINK', key) end
 end
 
 for at = 2, #ARGV, 3 do
@@ -75,17 +83,16 @@ if refused then
   for _, k in ipairs(blocks) do remove(k) end
   return refused
 end
+store_new()
+local asked = remembered(r)
 for _, k in ipairs(blocks) do
-  local frontier, noted = producer_of(r, k.producer)
-  local b
-  if k.number > frontier then
-    b = store(k, frontier, noted)
-    recall(r, k, b, changed)
-  else
-    b = open_block(r, k.producer, k.number)
-    if b then merge(k, b) else remove(k) end
+  local refs = k.is_new and asked[k.producer .. pack('<I4', k.number)]
+  if refs or k.marks ~= '' or not k.is_new then
+    local b = open_block(r, k.producer, k.number)
+    if refs then recall(r, refs, b, changed) end
+    if b and not k.is_new then merge_block(r, k, b) end
+    if b then merge_marks(r, b, k.marks, changed) elseif not k.is_new then remove(k) end
   end
-  if b then merge_marks(r, b, k.marks, changed) end
 end
 for _, c in ipairs(changed) do settle_claim(r, c) end
 save_all(r)

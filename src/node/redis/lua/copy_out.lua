@@ -5,13 +5,12 @@
 --   blocks: {producer, block and age; the block as stored, or empty; marks, 38 bytes each} each
 -- Atomic: bytes, states and marks belong to one moment.
 local refused = stranger(KEYS[1], ARGV[1])
+local r = not refused and load_replica(KEYS[2])
+refused = refused or (not r and {'gone'}) or not_sealed(r)
 if refused then return refused end
-local r = load_replica(KEYS[2])
-if not r then return {'gone'} end
 local from, max_bytes, max_blocks = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-refused = not_sealed(r)
-if refused then return refused end
 local blocks, taken, next_ord = {}, 0, from
+local marked = call('EXISTS', r.p .. ':x') == 1
 
 -- Bytes of the block without what has ended or expired, as the client will encode it.
 local function encoded_size(b)
@@ -43,18 +42,53 @@ local function marks_of(b)
   return table.concat(all)
 end
 
-walk(r, from, function(ord, i)
-  if i.sent == DROPPED then return false end
+-- The blocks of index records, as stored, each with whether it has marks: two calls for all.
+local function fetch(list)
+  local keys, ords = {}, {}
+  for at, i in ipairs(list) do keys[at], ords[at] = block_key(r, i), i.ord end
+  local raws = #keys > 0 and call('MGET', spread(keys)) or {}
+  local held = marked and #keys > 0 and call('HMGET', r.p .. ':x', spread(ords)) or {}
+  for at, i in ipairs(list) do i.raw, i.marks = raws[at], held[at] end
+end
+
+-- Adds a block; true if there is no room for it.
+local function add(i)
   local raw, held = '', ''
-  local b = open_indexed(r, i)
-  local size = b and encoded_size(b) or 0
-  taken = taken + size
-  if taken > max_bytes and #blocks > 0 then return true end
-  if size > 0 then raw, held = call('GET', b.key), marks_of(b) end
+  if i.raw then
+    local plain = i.live == i.sent and not i.marks and math.max(0, now - i.arr) < i.minttl
+    local b = not plain and block_of(r, i, i.raw)
+    local size = b and encoded_size(b) or i.head - 16 * i.live + i.bytes
+    taken = taken + size
+    if taken > max_bytes and #blocks > 0 then return true end
+    if size > 0 then raw, held = i.raw, i.marks and marks_of(b) or '' end
+  end
   blocks[#blocks + 1] = {pack('<c8I4I8', i.producer, i.block, math.max(0, now - i.arr)), raw, held}
-  next_ord = ord + 1
+  next_ord = i.ord + 1
   return #blocks == max_blocks
+end
+
+-- Adds blocks that were looked up together; true if there is no room for more.
+local function add_all(list)
+  local live = {}
+  for _, i in ipairs(list) do
+    if i.live > 0 then live[#live + 1] = i end
+  end
+  fetch(live)
+  for _, i in ipairs(list) do
+    if add(i) then return true end
+  end
+end
+
+local list, bytes, full = {}, 0, false
+walk(r, from, function(_, i)
+  if i.sent == DROPPED then return false end
+  list[#list + 1], bytes = i, bytes + i.bytes
+  if #list < 64 and bytes < max_bytes - taken then return false end
+  full = add_all(list)
+  list, bytes = {}, 0
+  return full
 end)
+if not full then add_all(list) end
 
 local done = 1
 walk(r, next_ord, function(_, i)

@@ -1,5 +1,5 @@
 -- What every script starts with: names for the calls, the time, the cookie (Q9).
-local call, pack, unpack = redis.call, struct.pack, struct.unpack
+local spread, call, pack, unpack = unpack, redis.call, struct.pack, struct.unpack
 local TIME = call('TIME')
 local now = TIME[1] * 1000 + math.floor(TIME[2] / 1000)
 

@@ -31,8 +31,15 @@ local function walk(r, ord, visit)
   end
 end
 
-local function block_key(r, i)
-  return r.p .. ':b:' .. hex(i.producer) .. ':' .. ('%d'):format(i.block)
+local function block_key(r, i) return ('%s:b:%s:%d'):format(r.p, hex(i.producer), i.block) end
+
+-- By its index record and the beginning of its bytes.
+local function block_of(r, i, head)
+  local b = {key = block_key(r, i), i = i, ord = i.ord, arr = i.arr, age = math.max(0, now - i.arr),
+    sent = i.sent, producer = i.producer, number = i.block, head = head, at = i.head,
+    st = {}, tt = {}, ended = 0, lost = 0}
+  b.n, b.ext = (unpack('<I2', head, 3)), unpack('<I4', head, 21)
+  return b
 end
 
 -- The stored block of an index record, or false if nothing of it is left. A small one is fetched
@@ -41,12 +48,8 @@ local function open_indexed(r, i)
   r.blocks = r.blocks or {}
   local b = r.blocks[i.ord]
   if b or i.live == 0 then return b or false end
-  local key = block_key(r, i)
-  local head = call('GETRANGE', key, 0, i.head + (i.bytes < 2048 and 2 * i.bytes or 0) - 1)
-  b = {key = key, i = i, ord = i.ord, arr = i.arr, age = math.max(0, now - i.arr), sent = i.sent,
-    producer = i.producer, number = i.block, head = head, at = i.head,
-    st = {}, tt = {}, ended = 0, lost = 0}
-  b.n, b.ext = (unpack('<I2', head, 3)), unpack('<I4', head, 21)
+  local last = i.head + (i.bytes < 2048 and 2 * i.bytes or 0) - 1
+  b = block_of(r, i, call('GETRANGE', block_key(r, i), 0, last))
   r.blocks[i.ord] = b
   return b
 end

@@ -1,4 +1,4 @@
--- Merging the marks of copied blocks, and what was remembered of them (Q7, Q8).
+-- Merging copied blocks that were there already, and the marks of all (Q7, Q8).
 
 -- The message becomes a member of the claim, perhaps among others.
 local function join(r, c, b, index, changed)
@@ -45,31 +45,24 @@ local function merge_marks(r, b, raw, changed)
   end
 end
 
-local function recall_one(r, b, index, w, changed)
-  local pos = position(b, index)
-  if not pos then return end
-  if w.kind == 0 then
-    local _, state = record(b, pos)
-    if state ~= 1 then end_message(r, b, pos) end
-    return
+-- Merges the messages of a block that was there (Q8): ended on either side is ended.
+local function merge_block(r, k, b)
+  local others = {}
+  for at = 1, #k.records, 5 do
+    local index, ttl = unpack('<BI4', k.records, at)
+    if k.age < ttl then others[index] = ttl end
   end
-  if not present(b, index) then return end
-  set_mark(r, b, index, {released = w.released, claim = w.claim, rank = w.rank, times = w.times})
-  if w.released == 1 then return end
-  local c = claim_of(r, w.claim) or start_claim(r, w.claim, w.rank, 0, w.ends)
-  join(r, c, b, index, changed)
-  outlive(r, b, pos, w.ends, w.till)
-end
-
--- Does to a block that has come what was asked before.
-local function recall(r, k, b, changed)
-  if not joining(r) or call('EXISTS', r.p .. ':t') == 0 then return end
-  for index = 0, 255 do
-    local ref = pack('<c8I4B', k.producer, k.number, index)
-    local w = pending(r, ref)
-    if w then
-      call('HDEL', r.p .. ':t', ref)
-      if b then recall_one(r, b, index, w, changed) end
+  for pos = 1, b.n do
+    local index, state, _, _, ttl = record(b, pos)
+    local other = others[index]
+    if state ~= 1 and other and b.age < ttl then
+      if other > ttl then
+        b.tt[pos] = other
+        touch(b)
+      end
+      r.maxexp = math.max(r.maxexp, b.arr + math.max(ttl, other))
+    elseif state ~= 1 then
+      end_message(r, b, pos)
     end
   end
 end
