@@ -27,7 +27,9 @@ const COPY_PATIENCE: Duration = Duration::from_secs(2);
 /// Segments copied at the same time.
 const COPIES_IN_FLIGHT: usize = 4;
 /// How often what was filled is promoted.
-const PROMOTE_EVERY: Duration = Duration::from_millis(50);
+const PROMOTE_EVERY: Duration = Duration::from_millis(100);
+/// How often somebody looks how far another's copies have come.
+const WATCH_EVERY: Duration = Duration::from_millis(60);
 /// How long copies that somebody else makes may stand still before they are finished for him.
 const HELP_AFTER: Duration = Duration::from_millis(400);
 
@@ -76,9 +78,13 @@ impl Core {
         let mut since = Instant::now();
         let mut arrived = None;
         loop {
-            let Some(manifest) = self.manifests.read(queue).await? else {
-                return Ok(Round::Mended);
+            let stands_still = since.elapsed() >= patience;
+            let manifest = match stands_still {
+                true => self.manifests.read(queue).await?,
+                // Watching must cost the one who works little.
+                false => self.manifests.get(queue).await?,
             };
+            let Some(manifest) = manifest else { return Ok(Round::Mended) };
             filling.retain(|job| {
                 manifest.segment(job.segment.no).is_some_and(|segment| {
                     let mut joining = segment.with(Standing::Joining);
@@ -87,6 +93,10 @@ impl Core {
             });
             if filling.is_empty() {
                 return Ok(Round::Mended);
+            }
+            if stands_still && arrived.is_some_and(|(count, _)| count == filling.len()) {
+                tracing::debug!(queue = queue.name, copies = filling.len(), "finishing copies");
+                return self.fill_named(queue, &manifest, &filling).await;
             }
             let questions =
                 filling.iter().map(|job| (job.at.cookie.node, Op::Probe { at: job.at })).collect();
@@ -97,12 +107,8 @@ impl Core {
                 arrived = now;
                 since = Instant::now();
             }
-            if since.elapsed() >= patience {
-                tracing::debug!(queue = queue.name, copies = filling.len(), "finishing copies");
-                return self.fill_named(queue, &manifest, &filling).await;
-            }
-            let jitter = self.pool.env().random_below(20);
-            tokio::time::sleep(Duration::from_millis(20 + jitter)).await;
+            let jitter = self.pool.env().random_below(30);
+            tokio::time::sleep(WATCH_EVERY + Duration::from_millis(jitter)).await;
         }
     }
 

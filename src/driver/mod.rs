@@ -5,6 +5,7 @@
 //! the upkeep that nobody asks for.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::task::JoinSet;
@@ -45,12 +46,17 @@ pub(crate) mod upkeep;
 
 use manifests::Manifests;
 
+/// Queues that are remembered whatever they are.
+const QUEUES_KEPT: usize = 10_000;
+
 /// What all queues of a store share.
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) pool: Arc<Pool>,
     pub(crate) manifests: Manifests,
     queues: Mutex<BTreeMap<String, Arc<QueueState>>>,
+    /// How many of them there may be before those that are of no use are forgotten.
+    sweep_at: AtomicUsize,
     /// Queues one of whose segments may have ended.
     pub(crate) attention: Mutex<BTreeSet<String>>,
     tasks: Mutex<Option<JoinSet<()>>>,
@@ -91,6 +97,7 @@ impl Core {
             manifests: Manifests::new(Arc::clone(&pool)),
             pool,
             queues: Mutex::default(),
+            sweep_at: AtomicUsize::new(2 * QUEUES_KEPT),
             attention: Mutex::default(),
             tasks: Mutex::new(Some(JoinSet::new())),
         });
@@ -117,6 +124,11 @@ impl Core {
         if let Some(known) = queues.get(&register) {
             return Arc::clone(known);
         }
+        if queues.len() >= self.sweep_at.load(Ordering::Relaxed) {
+            // Names that were asked for and are no queues, by anybody who can ask.
+            queues.retain(|_, state| Arc::strong_count(state) > 1 || self.is_of_use(state));
+            self.sweep_at.store(2 * queues.len().max(QUEUES_KEPT), Ordering::Relaxed);
+        }
         let state = Arc::new(QueueState {
             register: register.clone(),
             name: name.to_owned(),
@@ -135,6 +147,11 @@ impl Core {
     /// All queues that this process has met.
     pub(crate) fn known(&self) -> Vec<Arc<QueueState>> {
         locked(&self.queues).values().cloned().collect()
+    }
+
+    fn is_of_use(&self, queue: &QueueState) -> bool {
+        !locked(&queue.maybe_ended).is_empty()
+            || self.manifests.old(queue).is_some_and(|manifest| manifest.alive)
     }
 
     /// Runs work that ends with the store.

@@ -113,8 +113,18 @@ impl Core {
             other.placement != replica.placement && other.standing != Standing::Former
         };
         for (other, _) in reachable.iter().filter(|(other, _)| knows(other)) {
+            let is_joining = other.standing == Standing::Joining;
             let other = other.at(self.pool.id());
-            if let Err(failure) = self.merge(other, at, end).await {
+            // What a joining one remembers of blocks to come is known of them once they are there.
+            let filled = match is_joining {
+                true => self.copy(at, other, end).await,
+                false => Ok(()),
+            };
+            let merged = match filled {
+                Ok(()) => self.merge(other, at, end).await,
+                failed => failed,
+            };
+            if let Err(failure) = merged {
                 // What it knows of deletes must not come back: another attempt will ask it again.
                 tracing::warn!(queue = queue.name, %failure, "a replica's state was not merged");
                 return Ok(false);

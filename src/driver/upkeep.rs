@@ -58,10 +58,16 @@ pub(crate) async fn run(core: Weak<Core>) {
             let weak = Arc::downgrade(&core);
             core.spawn(super::survey::run(weak));
         }
-        if changed || last_round.elapsed() >= ROUND {
-            for queue in core.known() {
-                core.look_after(&queue, &mut short_since);
+        let queues = match changed || last_round.elapsed() >= ROUND {
+            true => core.known(),
+            // What has been short for long enough does not wait for the next round.
+            false => {
+                let long = short_since.iter().filter(|(_, since)| since.elapsed() >= COPY_AFTER);
+                long.filter_map(|(register, _)| core.queue_named(register)).collect()
             }
+        };
+        for queue in queues {
+            core.look_after(&queue, &mut short_since);
         }
         if last_round.elapsed() >= ROUND {
             last_round = Instant::now();

@@ -128,7 +128,10 @@ async fn a_restarted_server_with_its_data_is_a_stranger() {
     let refused = one(&node, append(2, 100)).await.unwrap();
     assert_eq!(refused, Reply::Refused(Refusal::Stranger { found }));
     let keys: u64 = server.run(&["DBSIZE"]).await;
-    assert_eq!(keys, 5, "cookie, numbers, index, ordinals, block: nothing of what was refused");
+    assert_eq!(
+        keys, 6,
+        "cookie, due, numbers, index, ordinals, block: nothing of what was refused"
+    );
 }
 
 #[tokio::test]

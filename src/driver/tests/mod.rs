@@ -19,6 +19,7 @@ mod bootstrap;
 mod health;
 mod keepers;
 mod membership;
+mod names;
 mod registers;
 
 /// Nodes that several processes may use, each through wires of its own.

@@ -60,11 +60,15 @@ impl Replica {
     /// Takes a batch of copies, or nothing of it.
     pub(super) fn copy_in(
         &mut self,
-        blocks: Vec<CopiedBlock>,
+        mut blocks: Vec<CopiedBlock>,
         room: u64,
         now: u64,
     ) -> Result<Coverage, Refusal> {
         self.check_sealed()?;
+        if self.is_told() {
+            // What is new is above the end: it must not come back.
+            blocks.retain(|copied| copied.block <= self.frontier(copied.producer));
+        }
         let bytes = self.check_next_blocks(&blocks)?;
         if bytes > room {
             return Err(Refusal::Full);

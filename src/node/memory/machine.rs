@@ -282,7 +282,7 @@ impl Machine {
         let mut due: Vec<_> = self
             .replicas
             .iter()
-            .filter_map(|(placement, replica)| Some((replica.due()?, *placement, replica.of())))
+            .map(|(placement, replica)| (replica.due(), *placement, replica.of()))
             .filter(|(at, ..)| *at <= now)
             .collect();
         due.sort_by_key(|(at, placement, _)| (*at, *placement));

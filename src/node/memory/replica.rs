@@ -12,6 +12,9 @@ use crate::node::{Coverage, Frontier, ProducerState, Refusal, Role, Sealed, Segm
 
 /// A replica that was never written to is due so long after its opening.
 const UNWRITTEN_DUE_MS: u64 = 10 * 60 * 1000;
+/// One that takes appends is due so long after its first one: its segment may have been closed
+/// without it, and have left since.
+const OPEN_DUE_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// One replica of a segment.
 #[derive(Debug)]
@@ -27,7 +30,7 @@ pub(super) struct Replica {
     pub(super) claims: Claims,
     pub(super) picking: Picking,
     outlook: Outlook,
-    due_ms: Option<u64>,
+    due_ms: u64,
 }
 
 /// What a replica knows of the segment's end.
@@ -85,12 +88,16 @@ impl Replica {
             claims: Claims::default(),
             picking: Picking::default(),
             outlook: Outlook::Unwritten,
-            due_ms: Some(now.saturating_add(UNWRITTEN_DUE_MS)),
+            due_ms: now.saturating_add(UNWRITTEN_DUE_MS),
         }
     }
 
     pub(super) fn of(&self) -> &SegmentOf {
         &self.of
+    }
+
+    pub(super) fn is_told(&self) -> bool {
+        self.end == End::Told
     }
 
     pub(super) fn is_joining(&self) -> bool {
@@ -214,14 +221,12 @@ impl Replica {
         }
     }
 
-    pub(super) fn due(&self) -> Option<u64> {
+    pub(super) fn due(&self) -> u64 {
         self.due_ms
     }
 
     pub(super) fn defer(&mut self, after_ms: u64, now: u64) {
-        if self.due_ms.is_some() {
-            self.due_ms = Some(now.saturating_add(after_ms));
-        }
+        self.due_ms = now.saturating_add(after_ms);
     }
 
     /// Sets when the replica is due if what decides it has changed. After every operation.
@@ -240,10 +245,10 @@ impl Replica {
         }
         self.outlook = outlook;
         self.due_ms = match outlook {
-            Outlook::Unwritten => Some(self.opened_ms.saturating_add(UNWRITTEN_DUE_MS)),
-            Outlook::Open => None,
-            Outlook::Empty => Some(now),
-            Outlook::Until(expiry) => Some(expiry),
+            Outlook::Unwritten => self.opened_ms.saturating_add(UNWRITTEN_DUE_MS),
+            Outlook::Open => now.saturating_add(OPEN_DUE_MS),
+            Outlook::Empty => now,
+            Outlook::Until(expiry) => expiry,
         };
     }
 }

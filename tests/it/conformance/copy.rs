@@ -133,6 +133,19 @@ pub(super) async fn a_released_or_expired_mark_travels_without_time(env: &Env) {
     assert_eq!((marks[0].ttl_ms, marks[0].times, marks[1].fencing), (0, 1, rank(1, 2)));
 }
 
+pub(super) async fn a_copy_above_the_told_end_is_passed_over(env: &Env) {
+    let from = env.ended(&[&[post("a")], &[post("b")], &[post("c")]]).await;
+    let to = env.open_joining().await;
+    copy(env, from, to).await;
+    env.done(tell_end(to, &[(A, 1)])).await;
+    copy(env, from, to).await;
+    assert_eq!(env.bodies(to).await, ["a"]);
+    let coverage = env.coverage(Op::Probe { at: to }).await;
+    assert_eq!(coverage.frontier(), frontier(&[(A, 1)]));
+    // Nor is it left behind: a batch that is taken ends as it does.
+    assert!(env.wiped(Op::Wipe { at: to }).await.done);
+}
+
 pub(super) async fn a_copy_that_leaves_a_gap_is_refused_whole(env: &Env) {
     let from = env.ended(&[&[post("a")], &[post("b")], &[post("c")]]).await;
     let to = env.open_joining().await;

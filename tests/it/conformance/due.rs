@@ -10,12 +10,20 @@ fn nothing() -> [Placement; 0] {
     []
 }
 
-pub(super) async fn an_open_replica_with_messages_is_never_due(env: &Env) {
+pub(super) async fn an_open_replica_with_messages_is_not_due_when_they_expire(env: &Env) {
     let at = env.open().await;
     env.append(at, 1, &[post("a").ttl(SHORT_MS)]).await;
-    env.done(Op::Defer { at, after_ms: 0 }).await;
     env.pass_ms(PASSED_MS).await;
     assert_eq!(env.due_places().await, nothing());
+}
+
+pub(super) async fn an_open_replica_with_messages_can_be_deferred(env: &Env) {
+    let at = env.open().await;
+    env.append(at, 1, &[post("a")]).await;
+    env.done(Op::Defer { at, after_ms: 0 }).await;
+    assert_eq!(env.due_places().await, [at.placement]);
+    env.append(at, 2, &[post("b")]).await;
+    assert_eq!(env.due_places().await, [at.placement]);
 }
 
 pub(super) async fn a_replica_never_written_to_is_not_due_at_once(env: &Env) {

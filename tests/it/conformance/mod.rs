@@ -197,6 +197,7 @@ cases! {
         a_claim_travels_with_its_time_left,
         a_released_or_expired_mark_travels_without_time,
         a_copy_that_leaves_a_gap_is_refused_whole,
+        a_copy_above_the_told_end_is_passed_over,
         a_copy_for_which_there_is_no_memory_is_refused_whole,
         a_copied_block_is_not_compared,
         merged_messages_end_if_they_ended_on_either_side,
@@ -208,7 +209,8 @@ cases! {
         of_two_marks_of_the_same_rank_the_one_with_more_time_stays,
     }
     due {
-        an_open_replica_with_messages_is_never_due,
+        an_open_replica_with_messages_is_not_due_when_they_expire,
+        an_open_replica_with_messages_can_be_deferred,
         a_replica_never_written_to_is_not_due_at_once,
         a_sealed_replica_is_due_when_its_last_message_has_expired,
         a_sealed_replica_is_due_at_once_when_nothing_is_left,

@@ -56,7 +56,7 @@ local function take(key, m, raw)
   end
   call('SETRANGE', p .. ':o:' .. field:sub(2), 4 * number - 4, pack('<I4', arrived))
   call('APPEND', p .. ':i', pack(INDEX, producer, number, sent, live, now, minttl, body, head))
-  if arrived == 0 then call('ZREM', p:sub(1, -17) .. 'due', p:sub(-16)) end
+  if arrived == 0 then call('ZADD', p:sub(1, -17) .. 'due', now + OPEN_DUE, p:sub(-16)) end
   if frontier == 0 then producers = producers + 1 end
   call('HSET', m, 'h', pack(NUMBERS, role, sealed, told, producers, arrived + 1, bytes + size,
     left + live, held, minexp, maxexp, cursor, picks, first),

@@ -13,9 +13,8 @@ local blocks, producers, changed = {}, {}, {}
 local function known(producer)
   local of = producers[producer]
   if not of then
-    of = {ords = {}}
-    of.held, of.noted = producer_of(r, producer)
-    of.frontier = of.held
+    local held, noted = producer_of(r, producer)
+    of = {held = held, noted = noted, frontier = held, ords = {}}
     producers[producer] = of
   end
   return of
@@ -26,13 +25,14 @@ local function check()
   if r.sealed == 0 then return {'open'} end
   for _, k in ipairs(blocks) do
     local of = known(k.producer)
-    if k.number > of.frontier + 1 then return {'gap', of.held} end
-    k.is_new = k.number > of.frontier
-    of.frontier = math.max(k.number, of.frontier)
+    k.is_above = r.told == 1 and k.number > of.held
+    k.is_new = not k.is_above and k.number > of.frontier
+    if k.is_new and k.number > of.frontier + 1 then return {'gap', of.held} end
+    if k.is_new then of.frontier = k.number end
   end
 end
 
--- What the new blocks add to the replica's numbers, and their records of the index, as one string.
+-- What the new blocks add to the replica's numbers; their records of the index, as one string.
 local function count_new()
   local index = {}
   for _, k in ipairs(blocks) do
@@ -88,7 +88,7 @@ local asked = remembered(r)
 for _, k in ipairs(blocks) do
   local refs = k.is_new and asked[k.producer .. pack('<I4', k.number)]
   if refs or k.marks ~= '' or not k.is_new then
-    local b = open_block(r, k.producer, k.number)
+    local b = not k.is_above and open_block(r, k.producer, k.number)
     if refs then recall(r, refs, b, changed) end
     if b and not k.is_new then merge_block(r, k, b) end
     if b then merge_marks(r, b, k.marks, changed) elseif not k.is_new then remove(k) end

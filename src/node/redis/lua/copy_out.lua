@@ -53,15 +53,15 @@ end
 
 -- Adds a block; true if there is no room for it.
 local function add(i)
-  local raw, held = '', ''
+  local raw, held, b, size = '', '', nil, 0
   if i.raw then
     local plain = i.live == i.sent and not i.marks and math.max(0, now - i.arr) < i.minttl
-    local b = not plain and block_of(r, i, i.raw)
-    local size = b and encoded_size(b) or i.head - 16 * i.live + i.bytes
-    taken = taken + size
-    if taken > max_bytes and #blocks > 0 then return true end
-    if size > 0 then raw, held = i.raw, i.marks and marks_of(b) or '' end
+    b = not plain and block_of(r, i, i.raw)
+    size = b and encoded_size(b) or i.head - 16 * i.live + i.bytes
   end
+  taken = taken + size
+  if taken > max_bytes and #blocks > 0 then return true end
+  if size > 0 then raw, held = i.raw, i.marks and marks_of(b) or '' end
   blocks[#blocks + 1] = {pack('<c8I4I8', i.producer, i.block, math.max(0, now - i.arr)), raw, held}
   next_ord = i.ord + 1
   return #blocks == max_blocks

@@ -2,7 +2,7 @@
 -- KEYS: 1 string, the cookie; 2 prefix `P` of the replica's keys
 -- ARGV: 1 the cookie wanted; 2 milliseconds from now
 -- Returns: ok | stranger, held | gone
--- Atomic: one that is never due stays so.
+-- Atomic: one that is gone stays so.
 local refused = stranger(KEYS[1], ARGV[1])
 if refused then return refused end
 local r = load_replica(KEYS[2])

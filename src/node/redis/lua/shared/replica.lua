@@ -5,6 +5,7 @@
 -- put back. minexp: no message expires earlier. maxexp: none ever had a later expiry.
 local NUMBERS = '<BBBBI4I8I4I4I8I8I8I4I4'
 local NEVER = 281474976710655
+local OPEN_DUE = 86400000
 local NO_VERSION = ('\0'):rep(8)
 
 local function load_replica(prefix)
@@ -29,11 +30,9 @@ local function save_replica(r)
   if outlook == r.outlook then return end
   r.outlook = outlook
   local due, placement = r.p:sub(1, -17) .. 'due', r.p:sub(-16)
-  if outlook == 'o' then
-    call('ZREM', due, placement)
-  elseif outlook ~= 'n' then
-    call('ZADD', due, outlook == 'e' and now or outlook, placement)
-  end
+  if outlook == 'n' then return end
+  local at = outlook == 'o' and now + OPEN_DUE or outlook == 'e' and now or outlook
+  call('ZADD', due, at, placement)
 end
 
 -- Refusals, in the order of specs/node.md; nil if there is nothing to refuse.
