@@ -16,5 +16,6 @@ mod queue;
 mod readme;
 mod redis_node;
 mod redis_server;
+mod redis_tls;
 mod space;
 mod tidy;
