@@ -149,6 +149,11 @@ impl Nodes {
         self.of(node).map_or(Health::Down { for_ms: u64::MAX }, Slot::health)
     }
 
+    /// Whether no answer of the node is to be expected soon.
+    pub(crate) fn in_doubt(&self, node: NodeId) -> bool {
+        self.of(node).is_none_or(Slot::in_doubt)
+    }
+
     /// Why the node is not up, for people; and its memory and version.
     pub(crate) fn describe(&self, node: NodeId) -> (String, (u64, u64), String) {
         let Some(slot) = self.of(node) else {

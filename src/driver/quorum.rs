@@ -73,7 +73,9 @@ impl Registers {
     }
 
     /// Asks all keepers at once and hands over what each says, until `enough` says so or all have
-    /// answered. A keeper that missed an epoch is told of it on the way.
+    /// answered. It hears of it once when those that are silent have had their time: the longest
+    /// patience of a keeper, or none if all of them are in doubt already. A keeper that missed an
+    /// epoch is told of it on the way.
     pub(super) async fn ask_all(
         &self,
         set: &Arc<KeeperSet>,
@@ -94,12 +96,15 @@ impl Registers {
         for member in &set.members {
             asked.push(ask(*member, vec![op(member.cookie(self.pool))]));
         }
+        let mut awaited: Vec<Member> = set.members.clone();
         (tries.epoch, tries.strangers, tries.answered) = (set.epoch, 0, 0);
         loop {
+            // Those in doubt have had their time, with whatever put them there.
+            let is_over = awaited.iter().all(|member| self.nodes.in_doubt(member.node));
             let next = tokio::select! {
                 biased;
                 next = asked.next() => next,
-                () = &mut late, if !is_late => {
+                () = async { if !is_over { late.as_mut().await } }, if !is_late => {
                     is_late = true;
                     if enough(Heard::Late) {
                         return Asked::Ended;
@@ -137,6 +142,7 @@ impl Registers {
                 Ok(Some(reply)) => Heard::Reply(reply),
                 Ok(None) | Err(_) => Heard::Silent,
             };
+            awaited.retain(|other| *other != member);
             tries.answered += usize::from(!matches!(heard, Heard::Silent));
             if enough(heard) {
                 return Asked::Ended;

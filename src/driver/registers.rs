@@ -22,7 +22,7 @@ use crate::error::Error;
 use crate::id::{PoolId, ProducerId};
 use crate::node::{Accept, Ballot, Op, Reply};
 use crate::protocol::register::{
-    Count, Phase, Seen, Stored, agreed, merge_names, next_round, seen,
+    Count, Phase, Reading, Seen, Stored, merge_names, next_round, seen,
 };
 use crate::protocol::view::KeeperSet;
 
@@ -92,29 +92,26 @@ impl Registers {
     /// Unavailable when no majority of keepers answers in time.
     pub(crate) async fn read(&self, name: &str) -> Result<Option<Bytes>, Error> {
         let mut tries = self.tries();
-        let mut answers = Vec::new();
         let set = self.keepers();
+        let mut reading = Reading::of(set.members.len());
+        let read = |cookie| {
+            let names = vec![name.to_owned()];
+            Op::ReadRegisters { cookie, epoch: set.epoch, names }
+        };
         let asked = self
-            .ask_all(
-                &set,
-                |cookie| Op::ReadRegisters {
-                    cookie,
-                    epoch: set.epoch,
-                    names: vec![name.to_owned()],
-                },
-                &mut tries,
-                |heard| {
-                    if let Heard::Reply(Reply::Registers(mut held)) = heard
-                        && let Some(held) = held.each.pop()
-                    {
-                        answers.push(held);
+            .ask_all(&set, read, &mut tries, |heard| {
+                match heard {
+                    Heard::Reply(Reply::Registers(mut held)) => {
+                        held.each.pop().into_iter().for_each(|held| reading.take(held));
                     }
-                    agreed(&answers, set.members.len()).is_some()
-                },
-            )
+                    Heard::Late => reading.late(),
+                    Heard::Reply(_) | Heard::Stranger | Heard::Silent => {}
+                }
+                reading.phase() != Phase::Open
+            })
             .await;
         if asked == Asked::Ended
-            && let Some(accepted) = agreed(&answers, set.members.len())
+            && let Phase::Done(accepted) = reading.phase()
         {
             return Ok(Stored::decode(name, accepted.as_ref().map(|(_, value)| value))?.value);
         }

@@ -171,8 +171,40 @@ pub(crate) fn seen(promises: &[Accepted], members: usize) -> Seen {
     Seen { accepted, chosen: holders >= majority(members) }
 }
 
+/// Counts the keepers' answers to a read without a write.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    members: usize,
+    held: Vec<Accepted>,
+    late: bool,
+}
+
+impl Reading {
+    pub(crate) fn of(members: usize) -> Self {
+        Self { members, held: Vec::new(), late: false }
+    }
+
+    pub(crate) fn take(&mut self, held: Accepted) {
+        self.held.push(held);
+    }
+
+    pub(crate) fn late(&mut self) {
+        self.late = true;
+    }
+
+    /// What a majority holds. If a majority answered and differs, a keeper that is slow could still
+    /// settle it, but so can a round without it: it is not waited for (Q10).
+    pub(crate) fn phase(&self) -> Phase<Accepted> {
+        match agreed(&self.held, self.members) {
+            Some(accepted) => Phase::Done(accepted),
+            None if self.late && self.held.len() >= majority(self.members) => Phase::Failed,
+            None => Phase::Open,
+        }
+    }
+}
+
 /// A read without a write: settled once a majority holds one and the same ballot.
-pub(crate) fn agreed(answers: &[Accepted], members: usize) -> Option<Accepted> {
+fn agreed(answers: &[Accepted], members: usize) -> Option<Accepted> {
     let ballots: BTreeSet<_> = answers.iter().map(ballot).collect();
     let held = |top: &Ballot| answers.iter().filter(|held| ballot(held) == *top).count();
     let top = ballots.into_iter().find(|top| held(top) >= majority(members))?;
@@ -254,6 +286,22 @@ mod tests {
         assert_eq!(agreed(&[accepted(5), accepted(4), accepted(5)], 3), Some(accepted(5)));
         assert_eq!(agreed(&[None, accepted(4)], 3), None);
         assert_eq!(agreed(&[None, None], 3), Some(None));
+    }
+
+    #[test]
+    fn a_read_of_keepers_that_differ_waits_for_the_others_only_until_they_are_late() {
+        let mut reading = Reading::of(3);
+        reading.take(accepted(5));
+        reading.late();
+        assert_eq!(reading.phase(), Phase::Open, "one of three is not enough, however late");
+        let mut settled = Reading::of(3);
+        settled.take(accepted(5));
+        settled.take(accepted(4));
+        assert_eq!(settled.phase(), Phase::Open);
+        settled.take(accepted(5));
+        assert_eq!(settled.phase(), Phase::Done(accepted(5)));
+        reading.take(accepted(4));
+        assert_eq!(reading.phase(), Phase::Failed);
     }
 
     #[test]

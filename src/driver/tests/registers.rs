@@ -250,6 +250,35 @@ async fn a_half_done_write_is_finished_with_its_place_in_the_index() {
     assert_eq!(two.pool.registers().names("p", "", 9).await.unwrap(), ["q"]);
 }
 
+/// Q10: a keeper that was away holds old values. When the next one goes, the two that are left
+/// differ: they are brought to agree after its patience, and at once if it is in doubt already.
+#[tokio::test(start_paused = true)]
+async fn keepers_that_missed_writes_do_not_make_reads_wait_for_another_that_is_away() {
+    for away in [Faults::hang, Faults::cut_off] {
+        let world = World::new(3);
+        let process = world.open(1).await;
+        process.faults[1].cut_off();
+        process.count("first").await.unwrap();
+        process.count("second").await.unwrap();
+        process.faults[1].up();
+        sleep(millis(1_000)).await;
+        away(&process.faults[2]);
+        let suspect_after = Config::default().suspect_after;
+        for (register, least, most) in [
+            ("first", suspect_after, suspect_after + millis(5)),
+            ("second", Duration::ZERO, millis(5)),
+        ] {
+            let start = Instant::now();
+            assert_eq!(process.sum(register).await, 1);
+            let took = start.elapsed();
+            assert!(least <= took && took <= most, "{register}: {took:?}");
+            let start = Instant::now();
+            assert_eq!(process.sum(register).await, 1);
+            assert!(start.elapsed() < millis(5), "{register} was not made good by being read");
+        }
+    }
+}
+
 /// Reads of several processes never go back (linearizable), while writes are cut short.
 #[tokio::test(start_paused = true)]
 async fn reads_never_go_back() {

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use roundelay::{ClaimOptions, Config, ErrorKind, Store};
+use futures_util::future::join_all;
+use roundelay::{ClaimOptions, Config, ErrorKind, Queue, Store};
 use tokio::time::{Instant, sleep};
 
 use super::cluster::{Cluster, config, message, new_queue, queue, text, texts, walk};
@@ -35,19 +36,37 @@ impl Fault {
     }
 }
 
-/// Posts for three seconds while one node after another fails, waits for each to be whole again,
-/// and checks what is listed. Returns the longest time between two acks.
-async fn post_through(fault: Fault, nodes: usize, config: Config) -> Duration {
-    let mut cluster = Cluster::new(nodes, 20);
-    let (store, other) = (cluster.store(config.clone()).await, cluster.store(config).await);
-    let q = new_queue(&store, "q").await;
-    let mut acked = Vec::new();
+/// Posts from so many processes while one node after another fails, waits for each to be whole
+/// again, and checks what is listed. Returns the longest time between two acks.
+async fn post_through(
+    fault: Fault,
+    nodes: usize,
+    processes: usize,
+    seed: u64,
+    config: Config,
+) -> Duration {
+    let mut cluster = Cluster::new(nodes, seed);
+    let mut stores = Vec::new();
+    for _ in 0..=processes {
+        stores.push(cluster.store(config.clone()).await);
+    }
+    new_queue(&stores[0], "q").await;
+    // The last one only reads.
+    let posters: Vec<Queue> = stores[..processes].iter().map(|store| queue(store, "q")).collect();
+    let mut posted = Vec::new();
     let mut longest = Duration::ZERO;
     for node in 0..nodes {
-        fault_one(fault, &cluster, &q, node, &mut acked, &mut longest).await;
+        fault_one(fault, &cluster, &posters, node, &mut posted, &mut longest).await;
     }
     for limit in [7, 100] {
-        assert_eq!(texts(&walk(&queue(&other, "q"), limit).await), acked, "pages of {limit}");
+        let listed = texts(&walk(&queue(&stores[processes], "q"), limit).await);
+        assert_eq!(listed.len(), posted.len() * processes, "pages of {limit}");
+        for process in 0..processes {
+            let name = format!("{process}:");
+            let of_one: Vec<_> =
+                listed.iter().filter_map(|text| text.strip_prefix(&name)).collect();
+            assert_eq!(of_one, posted, "process {process}, pages of {limit}");
+        }
     }
     longest
 }
@@ -55,12 +74,11 @@ async fn post_through(fault: Fault, nodes: usize, config: Config) -> Duration {
 async fn fault_one(
     fault: Fault,
     cluster: &Cluster,
-    q: &roundelay::Queue,
+    posters: &[Queue],
     node: usize,
-    acked: &mut Vec<String>,
+    posted: &mut Vec<String>,
     longest: &mut Duration,
 ) {
-    let mut last = Instant::now();
     for n in 0..400 {
         if n == 50 {
             fault.begin(cluster, node);
@@ -69,12 +87,15 @@ async fn fault_one(
             fault.end(cluster, node);
         }
         let body = format!("{node}-{n}");
-        q.post(vec![message(body.clone())], None).await.unwrap();
-        acked.push(body);
-        *longest = (*longest).max(last.elapsed());
-        last = Instant::now();
+        let began = Instant::now();
+        let posts = posters.iter().enumerate().map(|(process, q)| {
+            let messages = vec![message(format!("{process}:{body}"))];
+            async move { q.post(messages, None).await.unwrap() }
+        });
+        join_all(posts).await;
+        posted.push(body);
+        *longest = (*longest).max(began.elapsed());
         sleep(Duration::from_millis(2)).await;
-        last += Duration::from_millis(2);
     }
     // Long enough for copies to be restored before the next node fails.
     sleep(Duration::from_secs(5)).await;
@@ -84,7 +105,7 @@ macro_rules! stalls {
     ($($name:ident: $fault:expr, $nodes:literal nodes, $copies:literal copies, $limit:literal ms;)*) => {$(
         #[tokio::test(start_paused = true)]
         async fn $name() {
-            let longest = post_through($fault, $nodes, config($copies, 2)).await;
+            let longest = post_through($fault, $nodes, 1, 20, config($copies, 2)).await;
             assert!(longest <= Duration::from_millis($limit), "stalled for {longest:?}");
         }
     )*};
@@ -100,7 +121,25 @@ stalls! {
     posts_go_on_when_nodes_are_full_with_three_copies: Fault::Full, 3 nodes, 3 copies, 100 ms;
     posts_go_on_when_nodes_are_full_with_two_copies: Fault::Full, 3 nodes, 2 copies, 100 ms;
     posts_go_on_when_nodes_are_cut_off_with_three_copies: Fault::CutOff, 4 nodes, 3 copies, 200 ms;
-    posts_go_on_when_nodes_are_cut_off_with_two_copies: Fault::CutOff, 4 nodes, 2 copies, 1500 ms;
+    posts_go_on_when_nodes_are_cut_off_with_two_copies: Fault::CutOff, 4 nodes, 2 copies, 200 ms;
+}
+
+/// Both find the node silent at the same time, move on, and repair.
+#[tokio::test(start_paused = true)]
+async fn posts_of_two_processes_go_on_in_larger_pools() {
+    let cases = [
+        (Fault::Kill, 4, 2, 100),
+        (Fault::Hang, 4, 2, 200),
+        (Fault::CutOff, 5, 2, 200),
+        (Fault::CutOff, 5, 3, 150),
+    ];
+    for (fault, nodes, copies, limit) in cases {
+        let longest = post_through(fault, nodes, 2, 50, config(copies, 2)).await;
+        assert!(
+            longest <= Duration::from_millis(limit),
+            "{fault:?}, {nodes} nodes, {copies} copies: stalled for {longest:?}"
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]
