@@ -21,6 +21,7 @@ mod keepers;
 mod membership;
 mod names;
 mod registers;
+mod salvage;
 
 /// Nodes that several processes may use, each through wires of its own.
 struct World {

@@ -112,7 +112,6 @@ async fn a_process_of_workers() {
 macro_rules! hazards {
     ($($name:ident: $run:ident($kind:ident, $copies:literal);)*) => {$(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-        #[ignore = "a dozen processes for minutes: specs/hazards.md has the command"]
         async fn $name() {
             $run(FaultKind::$kind, $copies).await;
         }
