@@ -11,11 +11,22 @@ use crate::{ClientId, Project};
 /// Lengths of client ids that need not be UUIDs.
 const CLIENT_ID_CHARS: std::ops::RangeInclusive<usize> = 10..=36;
 
+/// The role of administrators.
+const ADMIN: &str = "admin";
+
 /// Who asks, and for whose queues.
 #[derive(Debug)]
 pub(super) struct Caller {
     pub(super) client: ClientId,
     pub(super) project: Project,
+    pub(super) roles: Vec<String>,
+}
+
+impl Caller {
+    /// Whether the caller may use what is for administrators.
+    pub(super) fn is_admin(&self) -> bool {
+        self.roles.iter().any(|role| role.eq_ignore_ascii_case(ADMIN))
+    }
 }
 
 /// Checks the headers: content type, accepted types, client, project.
@@ -26,7 +37,8 @@ pub(super) fn caller(
 ) -> Result<Caller, ApiError> {
     check_content_type(headers)?;
     check_accept(headers, also_accepted)?;
-    Ok(Caller { client: client(headers, ids)?, project: project(headers)? })
+    let client = client(headers, ids)?;
+    Ok(Caller { client, project: project(headers)?, roles: roles(headers) })
 }
 
 /// A form is what `curl -d` sends by default: never what was meant.
@@ -94,10 +106,10 @@ fn client(headers: &HeaderMap, ids: ClientIds) -> Result<ClientId, ApiError> {
     };
     let text = value.to_str().unwrap_or_default();
     match ids {
-        ClientIds::Uuid => uuid(text)
+        ClientIds::Strict => uuid(text)
             .and_then(|uuid| ClientId::new(&uuid.hyphenated().to_string()).ok())
             .ok_or_else(|| ApiError::header("Wrong UUID value", "Malformed hexadecimal UUID.")),
-        ClientIds::Any => {
+        ClientIds::Off => {
             let fits = CLIENT_ID_CHARS.contains(&text.len());
             fits.then(|| ClientId::new(text).ok()).flatten().ok_or_else(|| {
                 ApiError::header(
@@ -132,6 +144,12 @@ fn project(headers: &HeaderMap) -> Result<Project, ApiError> {
         ));
     }
     Ok(Project::new(text)?)
+}
+
+/// The roles that the header `X-Roles` names.
+fn roles(headers: &HeaderMap) -> Vec<String> {
+    let texts = headers.get_all("x-roles").iter().filter_map(|value| value.to_str().ok());
+    texts.flat_map(|text| text.split(',')).map(|role| role.trim().to_owned()).collect()
 }
 
 #[cfg(test)]

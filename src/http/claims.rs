@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::error::ApiError;
 use super::json;
-use super::limits::{self, DEFAULT_CLAIM_GRACE_S, DEFAULT_CLAIM_TTL_S, ServiceOptions};
+use super::limits::{self, ServiceOptions};
 use super::messages::MessageView;
 use super::routes::{Call, Target};
 use crate::{ClaimId, ClaimOptions};
@@ -36,8 +36,8 @@ struct Times {
 impl Times {
     /// What is not given has its default, in a renewal too.
     fn of(body: &Map<String, Value>, options: &ServiceOptions) -> Result<Self, ApiError> {
-        let ttl = body.get("ttl").cloned().unwrap_or(DEFAULT_CLAIM_TTL_S.into());
-        let grace = body.get("grace").cloned().unwrap_or(DEFAULT_CLAIM_GRACE_S.into());
+        let ttl = body.get("ttl").cloned().unwrap_or(options.default_claim_ttl.into());
+        let grace = body.get("grace").cloned().unwrap_or(options.default_claim_grace.into());
         Ok(Self {
             ttl: Duration::from_secs(options.claim_ttl().of_json(&ttl)?),
             grace: Duration::from_secs(options.claim_grace().of_json(&grace)?),

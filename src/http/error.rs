@@ -107,6 +107,24 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, PARAMETER, description)
     }
 
+    /// Only administrators may do this.
+    pub(super) fn not_authorized() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "Not authorized",
+            "You are not authorized to complete this action.",
+        )
+    }
+
+    /// Messages that may be deleted only with their claims were named without them.
+    pub(super) fn not_all_claimed(left: usize) -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            UNDELETABLE,
+            format!("{left} of the messages are held by none of the claims and were left."),
+        )
+    }
+
     /// There is no such thing.
     pub(super) fn not_found(description: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, NOT_FOUND, description)

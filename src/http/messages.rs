@@ -232,6 +232,9 @@ pub(super) async fn delete_some(call: &Call, target: &Target) -> Result<Response
         (true, false) => {
             let ids = call.query.list("ids");
             limits::check_ids(&ids, options.max_messages_per_page)?;
+            if options.message_delete_with_claim_id {
+                return delete_claimed(call, target, &known(&ids)).await;
+            }
             target.queue.delete_messages(&known(&ids), &DeleteWhere::Any).await?;
             Ok(json::nothing())
         }
@@ -243,6 +246,24 @@ pub(super) async fn delete_some(call: &Call, target: &Target) -> Result<Response
         (true, true) | (false, false) => {
             Err(ApiError::request("Exactly one of the parameters ids and pop must be given."))
         }
+    }
+}
+
+/// Deletes those that the claims in `claim_ids` hold; it is an error if others are there.
+async fn delete_claimed(
+    call: &Call,
+    target: &Target,
+    ids: &[MessageId],
+) -> Result<Response, ApiError> {
+    let claims = call.query.list("claim_ids");
+    if claims.is_empty() {
+        return Err(ApiError::request("The parameter claim_ids must be given."));
+    }
+    let claims: Vec<ClaimId> = claims.iter().filter_map(|id| id.parse().ok()).collect();
+    target.queue.delete_messages(ids, &DeleteWhere::ClaimedBy(claims)).await?;
+    match target.queue.get(ids).await?.len() {
+        0 => Ok(json::nothing()),
+        left => Err(ApiError::not_all_claimed(left)),
     }
 }
 

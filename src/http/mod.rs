@@ -11,6 +11,7 @@
 mod checks;
 mod claims;
 mod error;
+mod health;
 mod home;
 mod json;
 mod limits;

@@ -1,5 +1,6 @@
 //! Which resource a path names, which methods it knows, and the order of the checks: path (404),
-//! headers (400, 406), queue name (400), method (405), and only then the resource itself.
+//! headers (400, 406), queue name (400), method (405), role (403), and only then the resource
+//! itself.
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use uuid::Uuid;
 use super::checks::{self, Caller};
 use super::error::ApiError;
 use super::params::{self, Query};
-use super::{Service, claims, home, json, messages, queues, stats};
+use super::{Service, claims, health, home, json, messages, queues, stats};
 use crate::{Queue, QueueName, Store};
 
 /// A request that has passed the checks.
@@ -115,6 +116,11 @@ impl Route {
         }
     }
 
+    /// Whether it is there only in `admin_mode`, and then only for the role `admin`.
+    fn is_for_admins(&self) -> bool {
+        *self == Self::Health
+    }
+
     fn allow(&self) -> String {
         let mut names: Vec<&str> = self.methods().iter().map(Method::as_str).collect();
         names.push("OPTIONS");
@@ -143,22 +149,28 @@ pub(super) async fn handle(State(service): State<Arc<Service>>, request: Request
 }
 
 async fn answer(service: Arc<Service>, request: Request) -> Result<Response, ApiError> {
-    let route = Route::of(request.uri().path()).ok_or_else(ApiError::no_route)?;
+    let route = Route::of(request.uri().path())
+        .filter(|route| service.options.admin_mode || !route.is_for_admins())
+        .ok_or_else(ApiError::no_route)?;
     let (head, body) = request.into_parts();
     if route == Route::Versions {
         check_method(&route, &head.method)?;
-        return Ok(home::versions());
+        return Ok(if head.method == Method::OPTIONS { options(&route) } else { home::versions() });
     }
-    let caller = checks::caller(&head.headers, route.other_types(), service.options.client_ids)?;
+    let ids = service.options.client_id_uuid_safe;
+    let caller = checks::caller(&head.headers, route.other_types(), ids)?;
     let query = Query::parse(head.uri.query());
     let call = Call { service, caller, query, headers: head.headers };
     let Route::Queue { name, part } = &route else {
         check_method(&route, &head.method)?;
+        if route.is_for_admins() && !call.caller.is_admin() {
+            return Err(ApiError::not_authorized());
+        }
         return match (&route, head.method) {
             (_, Method::OPTIONS) => Ok(options(&route)),
             (Route::Home, _) => Ok(home::document()),
             (Route::Ping, _) => home::ping(&call).await,
-            (Route::Health, _) => Ok(home::health(&call).await),
+            (Route::Health, _) => Ok(health::show(&call).await),
             (Route::Queues, _) => queues::list(&call).await,
             (Route::Versions | Route::Queue { .. }, _) => Err(ApiError::no_route()),
         };

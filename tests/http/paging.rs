@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Api, OTHER_CLIENT, bodies};
+use crate::{Api, OTHER_CLIENT, bodies};
 
 /// Follows the links as they are until a page is empty; returns the bodies page by page.
 async fn walk(api: &Api, start: &str) -> Vec<Vec<Value>> {

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::CLIENT;
+use crate::CLIENT;
 
 const LONG: Duration = Duration::from_secs(20);
 
