@@ -4,6 +4,7 @@ use axum::http::HeaderMap;
 use axum::http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use uuid::Uuid;
 
+use super::access::Identity;
 use super::error::ApiError;
 use super::limits::ClientIds;
 use crate::{ClientId, Project};
@@ -29,16 +30,33 @@ impl Caller {
     }
 }
 
+/// What is believed of project and roles.
+#[derive(Debug)]
+pub(super) enum Trust {
+    /// What the headers say.
+    Headers,
+    /// The project that the headers say, which was signed; no roles.
+    Signature,
+    /// What a token stands for, whatever the headers say.
+    Token(Identity),
+}
+
 /// Checks the headers: content type, accepted types, client, project.
 pub(super) fn caller(
     headers: &HeaderMap,
     also_accepted: &[&str],
     ids: ClientIds,
+    trust: Trust,
 ) -> Result<Caller, ApiError> {
     check_content_type(headers)?;
     check_accept(headers, also_accepted)?;
     let client = client(headers, ids)?;
-    Ok(Caller { client, project: project(headers)?, roles: roles(headers) })
+    let (project, roles) = match trust {
+        Trust::Headers => (project(headers)?, roles(headers)),
+        Trust::Signature => (project(headers)?, Vec::new()),
+        Trust::Token(identity) => (identity.project, identity.roles),
+    };
+    Ok(Caller { client, project, roles })
 }
 
 /// A form is what `curl -d` sends by default: never what was meant.

@@ -7,6 +7,7 @@ use axum::response::Response;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::body::SMALL;
 use super::error::ApiError;
 use super::json;
 use super::limits::{self, ServiceOptions};
@@ -57,7 +58,7 @@ fn parse(id: &str) -> Result<ClaimId, ApiError> {
 pub(super) async fn create(call: &Call, body: Body, target: &Target) -> Result<Response, ApiError> {
     let max = call.service.options.max_messages_per_claim_or_pop;
     let limit = limits::count("limit", call.query.integer("limit")?, max)?;
-    let bytes = call.read(body, call.service.options.max_queue_metadata).await?;
+    let bytes = call.read(body, SMALL).await?;
     let body = if bytes.is_empty() { Map::new() } else { json::parse_object(&bytes)? };
     let Times { ttl, grace } = Times::of(&body, &call.service.options)?;
     let Some(claim) = target.queue.claim(&ClaimOptions { ttl, grace, limit }).await? else {
@@ -85,7 +86,7 @@ pub(super) async fn renew(
     target: &Target,
     id: &str,
 ) -> Result<Response, ApiError> {
-    let bytes = call.read(body, call.service.options.max_queue_metadata).await?;
+    let bytes = call.read(body, SMALL).await?;
     let Times { ttl, grace } = Times::of(&json::parse_object(&bytes)?, &call.service.options)?;
     target.queue.renew(&parse(id)?, ttl, grace).await?;
     Ok(json::nothing())

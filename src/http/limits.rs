@@ -10,8 +10,8 @@ const DEFAULT_PAGE: usize = 10;
 /// Shortest life of messages and claims, in seconds.
 const MIN_TTL_S: i64 = 60;
 
-/// The settings of a service, under the names and with the defaults of Zaqar's section
-/// `[transport]` (`admin_mode` is from its section `[DEFAULT]`).
+/// The settings of a service. Those that Zaqar has too have its names and defaults (its section
+/// `[transport]`, and `[DEFAULT]` for `admin_mode`).
 ///
 /// Values above what the library allows are answered with its own errors (400).
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -50,6 +50,16 @@ pub struct ServiceOptions {
     pub client_id_uuid_safe: ClientIds,
     /// Whether there are resources for administrators (`/v2/health`). Default: no.
     pub admin_mode: bool,
+    /// Bytes that the bodies of all requests together may take; then requests with a body are
+    /// answered 503. Default 67,108,864.
+    pub max_body_bytes_in_flight: usize,
+    /// How long a body may take to arrive, in seconds; then it is answered 408. Default 30.
+    pub body_timeout: u64,
+    /// Requests of one project in a second, on the average; more are answered 429. Default 0: no
+    /// limit.
+    pub max_requests_per_second: u32,
+    /// Requests of one project at once, after a rest. Default: as many as in a second.
+    pub max_request_burst: u32,
 }
 
 /// Which values the header `Client-ID` may have.
@@ -82,6 +92,10 @@ impl Default for ServiceOptions {
             message_delete_with_claim_id: false,
             client_id_uuid_safe: ClientIds::Strict,
             admin_mode: false,
+            max_body_bytes_in_flight: 64 << 20,
+            body_timeout: 30,
+            max_requests_per_second: 0,
+            max_request_burst: 0,
         }
     }
 }

@@ -186,7 +186,7 @@ async fn every_answer_has_an_id_of_its_own() {
 #[tokio::test]
 async fn what_is_not_served_yet_is_not_there() {
     let api = Api::new().await;
-    for path in ["/v2/queues/q/subscriptions", "/v2/queues/q/share", "/v2/pools", "/v2/flavors"] {
+    for path in ["/v2/queues/q/subscriptions", "/v2/pools", "/v2/flavors", "/v2/topics"] {
         api.get(path).await.fails(404, "404 Not Found");
     }
 }

@@ -1,10 +1,15 @@
 //! The Zaqar v2 service, asked in the way clients ask it, on embedded nodes.
 #![expect(clippy::unwrap_used, reason = "a helper of tests may panic as tests do")]
 
+mod access;
 mod claims;
+#[cfg(feature = "cli")]
+mod command;
 mod errors;
 mod headers;
+mod keystone;
 mod messages;
+mod metrics;
 mod paging;
 mod queues;
 mod redis;
@@ -12,6 +17,10 @@ mod redis;
 #[path = "../it/redis_server.rs"]
 mod redis_server;
 mod served;
+mod signed;
+mod slow;
+mod socket;
+mod too_much;
 mod tour;
 
 use axum::Router;
@@ -19,7 +28,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use roundelay::Store;
-use roundelay::http::{ServiceOptions, router};
+use roundelay::http::{Gate, Metrics, ServiceOptions, guarded_router};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
@@ -74,9 +83,15 @@ impl Api {
     }
 
     async fn with(options: ServiceOptions) -> Self {
+        Self::guarded(options, Gate::open()).await
+    }
+
+    async fn guarded(options: ServiceOptions, gate: Gate) -> Self {
         let store = Store::builder().embedded(3).open().await.unwrap();
         let headers = vec![("client-id", CLIENT.into()), ("x-project-id", "p".into())];
-        Self { router: router(store.clone(), options), store, headers }
+        let metrics = Metrics::new(store.clone());
+        let router = guarded_router(store.clone(), options, gate, metrics);
+        Self { store, router, headers }
     }
 
     /// The same service with one header changed; `None` leaves it out.
@@ -125,7 +140,7 @@ impl Api {
 }
 
 /// All resources, with the methods that they know.
-const RESOURCES: [(&str, &str); 11] = [
+const RESOURCES: [(&str, &str); 12] = [
     ("/v2/", "GET"),
     ("/v2/ping", "GET, HEAD"),
     ("/v2/health", "GET"),
@@ -137,6 +152,7 @@ const RESOURCES: [(&str, &str); 11] = [
     ("/v2/queues/q/messages/m", "DELETE, GET"),
     ("/v2/queues/q/claims", "POST"),
     ("/v2/queues/q/claims/c", "DELETE, GET, PATCH"),
+    ("/v2/queues/q/share", "POST"),
 ];
 
 /// A service that has something for administrators, too.

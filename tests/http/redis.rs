@@ -1,7 +1,7 @@
 //! The main calls over a socket, on Redis nodes, and two services on the same nodes.
 
 use roundelay::Store;
-use roundelay::http::{ServiceOptions, router, serve};
+use roundelay::http::{Connections, ServiceOptions, router, serve};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -17,7 +17,7 @@ async fn service(servers: &[RedisServer]) -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let router = router(store, ServiceOptions::default());
-    tokio::spawn(serve(listener, router, std::future::pending()));
+    tokio::spawn(serve(listener, router, Connections::default(), std::future::pending()));
     address
 }
 
