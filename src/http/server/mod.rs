@@ -34,7 +34,7 @@ const TURNED_AWAY: usize = 64;
 /// How long a client that is turned away may take to read why.
 const FAREWELL: Duration = Duration::from_secs(1);
 const NO_PLACE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
-    content-type: application/json\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 124\r\n\r\n\
+    content-type: application/json\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 126\r\n\r\n\
     {\"title\":\"Service temporarily unavailable\",\"description\":\"Too many connections. \
     Nothing was changed. Please try again later.\"}";
 
