@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::error::ApiError;
+use super::msgpack;
 
 /// What the bodies of all requests may cost.
 #[derive(Debug)]
@@ -72,7 +73,7 @@ impl Bodies {
         Self { room, patience }
     }
 
-    /// Reads a body of at most `most`.
+    /// Reads a body of at most `most`, as JSON.
     pub(super) async fn read(
         &self,
         headers: &HeaderMap,
@@ -84,10 +85,14 @@ impl Bodies {
         if announced.is_some_and(|length: u64| length > most.bytes() as u64) {
             return Err(most.exceeded());
         }
-        match timeout(self.patience, self.collect(body, most)).await {
-            Ok(received) => received,
-            Err(_) => Err(ApiError::too_slow()),
+        let received = match timeout(self.patience, self.collect(body, most)).await {
+            Ok(received) => received?,
+            Err(_) => return Err(ApiError::too_slow()),
+        };
+        if !received.is_empty() && msgpack::is_sent(headers) {
+            return Ok(Received { bytes: msgpack::to_json(&received)?, ..received });
         }
+        Ok(received)
     }
 
     /// Room is taken as bytes come in: who announces much and sends nothing keeps nobody out.

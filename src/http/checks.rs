@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::access::Identity;
 use super::error::ApiError;
 use super::limits::ClientIds;
+use super::msgpack;
 use crate::{ClientId, Project};
 
 /// Lengths of client ids that need not be UUIDs.
@@ -85,7 +86,8 @@ fn check_accept(headers: &HeaderMap, also: &[&str]) -> Result<(), ApiError> {
     }
     let ranges: Vec<&str> =
         values.filter_map(|value| value.to_str().ok()).flat_map(|text| text.split(',')).collect();
-    let served = ["application/json"].into_iter().chain(also.iter().copied());
+    let served = ["application/json"].into_iter().chain(msgpack::MEDIA_TYPES);
+    let served = served.chain(also.iter().copied());
     if ranges.iter().all(|range| range.trim().is_empty()) || admits(&ranges, served) {
         return Ok(());
     }

@@ -23,6 +23,7 @@ mod limits;
 mod messages;
 mod metadata;
 mod metrics;
+mod msgpack;
 mod params;
 mod patch;
 mod queues;

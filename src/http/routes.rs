@@ -17,7 +17,7 @@ use super::body::{Most, Received};
 use super::checks::{self, Caller, Trust};
 use super::error::ApiError;
 use super::params::{self, Query};
-use super::{Service, access, claims, health, home, messages, queues, share, stats};
+use super::{Service, access, claims, health, home, messages, msgpack, queues, share, stats};
 use crate::{Queue, QueueName, Store};
 
 /// A request that has passed the checks.
@@ -170,9 +170,13 @@ pub(super) async fn handle(State(service): State<Arc<Service>>, request: Request
     let (head, body) = request.into_parts();
     let route = Route::of(head.uri.path());
     let label = route.as_ref().map_or("unknown", Route::label);
+    let packed = msgpack::is_wanted(&head.headers);
     let (method, path) = (head.method.clone(), head.uri.path().to_owned());
     let answered = answer(service, route, head, body).await;
     let mut response = answered.unwrap_or_else(IntoResponse::into_response);
+    if packed {
+        response = msgpack::answer(response).await;
+    }
     let (status, took) = (response.status(), start.elapsed());
     metrics.answered(label, &method, status, took);
     // Paths have no secrets; parameters and headers may.

@@ -10,6 +10,7 @@ mod headers;
 mod keystone;
 mod messages;
 mod metrics;
+mod msgpack;
 mod paging;
 mod queues;
 mod redis;
