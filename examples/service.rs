@@ -13,7 +13,7 @@ use std::error::Error;
 
 use axum::routing::get;
 use roundelay::Store;
-use roundelay::http::{self, ServiceOptions};
+use roundelay::http::{self, Connections, ServiceOptions};
 use tokio::net::TcpListener;
 
 #[tokio::main]
@@ -27,7 +27,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("listening on http://{}", listener.local_addr()?);
     // Any future can end it: here Ctrl-C.
     let shutdown = async { drop(tokio::signal::ctrl_c().await) };
-    http::serve(listener, router, shutdown).await?;
+    http::serve(listener, router, Connections::default(), shutdown).await?;
     store.close().await;
     Ok(())
 }

@@ -244,6 +244,15 @@ impl Queue {
         self.core.list(&self.state, options).await
     }
 
+    /// A marker right behind this message, for readers that did not keep the page's; `None` if the
+    /// message is not there. It reads the queue from the start of the message's segment on.
+    ///
+    /// # Errors
+    /// As [`Queue::list`].
+    pub async fn marker_behind(&self, id: &MessageId) -> Result<Option<Marker>, Error> {
+        self.core.marker_behind(&self.state, id).await
+    }
+
     /// Messages by id; those that are not there are left out. An id of another queue names
     /// nothing here.
     ///

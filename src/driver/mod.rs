@@ -18,6 +18,7 @@ use crate::pool::Pool;
 use crate::token::QueueTag;
 
 pub(crate) mod ask;
+mod behind;
 pub(crate) mod bootstrap;
 pub(crate) mod changes;
 pub(crate) mod claim;

@@ -4,18 +4,42 @@ use axum::http::HeaderMap;
 use axum::http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use uuid::Uuid;
 
+use super::access::Identity;
 use super::error::ApiError;
 use super::limits::ClientIds;
+use super::msgpack;
 use crate::{ClientId, Project};
 
 /// Lengths of client ids that need not be UUIDs.
 const CLIENT_ID_CHARS: std::ops::RangeInclusive<usize> = 10..=36;
+
+/// The role of administrators.
+const ADMIN: &str = "admin";
 
 /// Who asks, and for whose queues.
 #[derive(Debug)]
 pub(super) struct Caller {
     pub(super) client: ClientId,
     pub(super) project: Project,
+    pub(super) roles: Vec<String>,
+}
+
+impl Caller {
+    /// Whether the caller may use what is for administrators.
+    pub(super) fn is_admin(&self) -> bool {
+        self.roles.iter().any(|role| role.eq_ignore_ascii_case(ADMIN))
+    }
+}
+
+/// What is believed of project and roles.
+#[derive(Debug)]
+pub(super) enum Trust {
+    /// What the headers say.
+    Headers,
+    /// The project that the headers say, which was signed; no roles.
+    Signature,
+    /// What a token stands for, whatever the headers say.
+    Token(Identity),
 }
 
 /// Checks the headers: content type, accepted types, client, project.
@@ -23,10 +47,17 @@ pub(super) fn caller(
     headers: &HeaderMap,
     also_accepted: &[&str],
     ids: ClientIds,
+    trust: Trust,
 ) -> Result<Caller, ApiError> {
     check_content_type(headers)?;
     check_accept(headers, also_accepted)?;
-    Ok(Caller { client: client(headers, ids)?, project: project(headers)? })
+    let client = client(headers, ids)?;
+    let (project, roles) = match trust {
+        Trust::Headers => (project(headers)?, roles(headers)),
+        Trust::Signature => (project(headers)?, Vec::new()),
+        Trust::Token(identity) => (identity.project, identity.roles),
+    };
+    Ok(Caller { client, project, roles })
 }
 
 /// A form is what `curl -d` sends by default: never what was meant.
@@ -55,7 +86,8 @@ fn check_accept(headers: &HeaderMap, also: &[&str]) -> Result<(), ApiError> {
     }
     let ranges: Vec<&str> =
         values.filter_map(|value| value.to_str().ok()).flat_map(|text| text.split(',')).collect();
-    let served = ["application/json"].into_iter().chain(also.iter().copied());
+    let served = ["application/json"].into_iter().chain(msgpack::MEDIA_TYPES);
+    let served = served.chain(also.iter().copied());
     if ranges.iter().all(|range| range.trim().is_empty()) || admits(&ranges, served) {
         return Ok(());
     }
@@ -94,10 +126,10 @@ fn client(headers: &HeaderMap, ids: ClientIds) -> Result<ClientId, ApiError> {
     };
     let text = value.to_str().unwrap_or_default();
     match ids {
-        ClientIds::Uuid => uuid(text)
+        ClientIds::Strict => uuid(text)
             .and_then(|uuid| ClientId::new(&uuid.hyphenated().to_string()).ok())
             .ok_or_else(|| ApiError::header("Wrong UUID value", "Malformed hexadecimal UUID.")),
-        ClientIds::Any => {
+        ClientIds::Off => {
             let fits = CLIENT_ID_CHARS.contains(&text.len());
             fits.then(|| ClientId::new(text).ok()).flatten().ok_or_else(|| {
                 ApiError::header(
@@ -132,6 +164,12 @@ fn project(headers: &HeaderMap) -> Result<Project, ApiError> {
         ));
     }
     Ok(Project::new(text)?)
+}
+
+/// The roles that the header `X-Roles` names.
+fn roles(headers: &HeaderMap) -> Vec<String> {
+    let texts = headers.get_all("x-roles").iter().filter_map(|value| value.to_str().ok());
+    texts.flat_map(|text| text.split(',')).map(|role| role.trim().to_owned()).collect()
 }
 
 #[cfg(test)]

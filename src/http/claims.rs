@@ -7,9 +7,10 @@ use axum::response::Response;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::body::SMALL;
 use super::error::ApiError;
 use super::json;
-use super::limits::{self, DEFAULT_CLAIM_GRACE_S, DEFAULT_CLAIM_TTL_S, ServiceOptions};
+use super::limits::{self, ServiceOptions};
 use super::messages::MessageView;
 use super::routes::{Call, Target};
 use crate::{ClaimId, ClaimOptions};
@@ -36,8 +37,8 @@ struct Times {
 impl Times {
     /// What is not given has its default, in a renewal too.
     fn of(body: &Map<String, Value>, options: &ServiceOptions) -> Result<Self, ApiError> {
-        let ttl = body.get("ttl").cloned().unwrap_or(DEFAULT_CLAIM_TTL_S.into());
-        let grace = body.get("grace").cloned().unwrap_or(DEFAULT_CLAIM_GRACE_S.into());
+        let ttl = body.get("ttl").cloned().unwrap_or(options.default_claim_ttl.into());
+        let grace = body.get("grace").cloned().unwrap_or(options.default_claim_grace.into());
         Ok(Self {
             ttl: Duration::from_secs(options.claim_ttl().of_json(&ttl)?),
             grace: Duration::from_secs(options.claim_grace().of_json(&grace)?),
@@ -57,7 +58,7 @@ fn parse(id: &str) -> Result<ClaimId, ApiError> {
 pub(super) async fn create(call: &Call, body: Body, target: &Target) -> Result<Response, ApiError> {
     let max = call.service.options.max_messages_per_claim_or_pop;
     let limit = limits::count("limit", call.query.integer("limit")?, max)?;
-    let bytes = call.read(body, call.service.options.max_queue_metadata).await?;
+    let bytes = call.read(body, SMALL).await?;
     let body = if bytes.is_empty() { Map::new() } else { json::parse_object(&bytes)? };
     let Times { ttl, grace } = Times::of(&body, &call.service.options)?;
     let Some(claim) = target.queue.claim(&ClaimOptions { ttl, grace, limit }).await? else {
@@ -85,7 +86,7 @@ pub(super) async fn renew(
     target: &Target,
     id: &str,
 ) -> Result<Response, ApiError> {
-    let bytes = call.read(body, call.service.options.max_queue_metadata).await?;
+    let bytes = call.read(body, SMALL).await?;
     let Times { ttl, grace } = Times::of(&json::parse_object(&bytes)?, &call.service.options)?;
     target.queue.renew(&parse(id)?, ttl, grace).await?;
     Ok(json::nothing())

@@ -1,6 +1,6 @@
 //! What a failed request is answered: the only place that knows which error has which status.
 
-use axum::http::header::{ALLOW, RETRY_AFTER};
+use axum::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -107,6 +107,77 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, PARAMETER, description)
     }
 
+    /// The request has no token, or none that is known.
+    pub(super) fn unauthorized() -> Self {
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "Unauthorized",
+            "The request needs a valid token in X-Auth-Token or Authorization.",
+        )
+    }
+
+    /// Whether a token is valid cannot be found out.
+    pub(super) fn keystone_unavailable() -> Self {
+        Self::busy("Keystone does not answer. Nothing was changed.", RETRY_AFTER_S)
+    }
+
+    /// A body that is longer than anybody needs.
+    pub(super) fn too_large(max: usize) -> Self {
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "413 Content Too Large",
+            format!("The request is longer than {max} bytes."),
+        )
+    }
+
+    /// A body that did not come.
+    pub(super) fn too_slow() -> Self {
+        Self::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "408 Request Timeout",
+            "The request's body took too long. Nothing was changed.",
+        )
+    }
+
+    /// The bodies of other requests take all the room there is.
+    pub(super) fn no_room() -> Self {
+        Self::busy("The service is busy. Nothing was changed.", RETRY_AFTER_S)
+    }
+
+    fn busy(description: &str, retry_after_s: u64) -> Self {
+        let description = format!("{description} Please try again in a few seconds.");
+        let answer = Self::new(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, description);
+        Self { retry_after_s: Some(retry_after_s), ..answer }
+    }
+
+    /// A project asks too often.
+    pub(super) fn too_often(wait_ms: u64) -> Self {
+        let answer = Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "429 Too Many Requests",
+            "This project asks too often. Nothing was changed.",
+        );
+        Self { retry_after_s: Some(wait_ms.div_ceil(1000).max(1)), ..answer }
+    }
+
+    /// Only administrators may do this.
+    pub(super) fn not_authorized() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "Not authorized",
+            "You are not authorized to complete this action.",
+        )
+    }
+
+    /// Messages that may be deleted only with their claims were named without them.
+    pub(super) fn not_all_claimed(left: usize) -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            UNDELETABLE,
+            format!("{left} of the messages are held by none of the claims and were left."),
+        )
+    }
+
     /// There is no such thing.
     pub(super) fn not_found(description: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, NOT_FOUND, description)
@@ -191,6 +262,10 @@ impl IntoResponse for ApiError {
         let mut response = json::document(self.status, &body);
         if let Some(seconds) = self.retry_after_s {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            let bearer = HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(WWW_AUTHENTICATE, bearer);
         }
         if let Some(Ok(allow)) = self.allow.as_deref().map(HeaderValue::try_from) {
             response.headers_mut().insert(ALLOW, allow);

@@ -1,4 +1,4 @@
-//! What is not about one queue: versions, home document, ping and health.
+//! What is not about one queue: versions, home document, ping.
 
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderValue, StatusCode};
@@ -104,10 +104,4 @@ pub(super) fn document() -> Response {
 pub(super) async fn ping(call: &Call) -> Result<Response, ApiError> {
     call.store().ping().await?;
     Ok(answer::nothing())
-}
-
-/// Whether the storage answers; always 200.
-pub(super) async fn health(call: &Call) -> Response {
-    let reachable = call.store().ping().await.is_ok();
-    answer::ok(&json!({ "storage_reachable": reachable }))
 }

@@ -1,14 +1,11 @@
-//! JSON in and out: bounded bodies, Zaqar's rules about what is a document, and answers.
+//! JSON in and out: Zaqar's rules about what is a document, and answers.
 
 use std::str::from_utf8;
 
-use axum::body::Body;
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::header::{CONTENT_TYPE, LOCATION};
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use bytes::{Bytes, BytesMut};
 use data_encoding::BASE64;
-use futures_util::StreamExt;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -39,26 +36,6 @@ impl Serialize for JsonBody<'_> {
         }
         serializer.serialize_str(&BASE64.encode(body))
     }
-}
-
-/// Reads a request's body of at most `max` bytes.
-pub(super) async fn read(headers: &HeaderMap, body: Body, max: usize) -> Result<Bytes, ApiError> {
-    let too_long = || ApiError::request(format!("The request is longer than {max} bytes."));
-    let announced =
-        headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    if announced.is_some_and(|length: u64| length > max as u64) {
-        return Err(too_long());
-    }
-    let mut collected = BytesMut::new();
-    let mut chunks = body.into_data_stream();
-    while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(|_| ApiError::body("The request ended before its body did."))?;
-        if collected.len() + chunk.len() > max {
-            return Err(too_long());
-        }
-        collected.extend_from_slice(&chunk);
-    }
-    Ok(collected.freeze())
 }
 
 /// A document: an object or an array without integers beyond 64 bits.

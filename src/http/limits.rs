@@ -9,14 +9,9 @@ use super::error::ApiError;
 const DEFAULT_PAGE: usize = 10;
 /// Shortest life of messages and claims, in seconds.
 const MIN_TTL_S: i64 = 60;
-/// Life of a message that names none, in a queue that names none, in seconds.
-pub(super) const DEFAULT_MESSAGE_TTL_S: i64 = 3600;
-/// Life of a claim that names none, in seconds.
-pub(super) const DEFAULT_CLAIM_TTL_S: i64 = 300;
-/// Grace of a claim that names none, in seconds.
-pub(super) const DEFAULT_CLAIM_GRACE_S: i64 = 60;
 
-/// The settings of a service. The limits have the names of Zaqar's section `[transport]`.
+/// The settings of a service. Those that Zaqar has too have its names and defaults (its section
+/// `[transport]`, and `[DEFAULT]` for `admin_mode`).
 ///
 /// Values above what the library allows are answered with its own errors (400).
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -35,14 +30,36 @@ pub struct ServiceOptions {
     pub max_messages_post_size: usize,
     /// Longest life of a message, in seconds. Default 1,209,600.
     pub max_message_ttl: u32,
+    /// Life of a message that names none, in a queue that names none, in seconds. Default 3,600.
+    pub default_message_ttl: u32,
     /// Longest delay of a message, in seconds. Default 900.
     pub max_message_delay: u32,
+    /// Delay of a message that names none, in a queue that names none, in seconds. Default 0.
+    pub default_message_delay: u32,
     /// Longest claim, in seconds. Default 43,200.
     pub max_claim_ttl: u32,
+    /// Length of a claim that names none, in seconds. Default 300.
+    pub default_claim_ttl: u32,
     /// Longest grace of a claim, in seconds. Default 43,200.
     pub max_claim_grace: u32,
+    /// Grace of a claim that names none, in seconds. Default 60.
+    pub default_claim_grace: u32,
+    /// Whether several messages can be deleted at once only by who claimed them. Default: no.
+    pub message_delete_with_claim_id: bool,
     /// Which client ids are accepted. Default: UUIDs.
-    pub client_ids: ClientIds,
+    pub client_id_uuid_safe: ClientIds,
+    /// Whether there are resources for administrators (`/v2/health`). Default: no.
+    pub admin_mode: bool,
+    /// Bytes that the bodies of all requests together may take; then requests with a body are
+    /// answered 503. Default 67,108,864.
+    pub max_body_bytes_in_flight: usize,
+    /// How long a body may take to arrive, in seconds; then it is answered 408. Default 30.
+    pub body_timeout: u64,
+    /// Requests of one project in a second, on the average; more are answered 429. Default 0: no
+    /// limit.
+    pub max_requests_per_second: u32,
+    /// Requests of one project at once, after a rest. Default: as many as in a second.
+    pub max_request_burst: u32,
 }
 
 /// Which values the header `Client-ID` may have.
@@ -51,9 +68,9 @@ pub struct ServiceOptions {
 pub enum ClientIds {
     /// UUIDs, with or without hyphens and braces; two spellings of one are one client.
     #[default]
-    Uuid,
+    Strict,
     /// Any 10 to 36 characters of printable ASCII.
-    Any,
+    Off,
 }
 
 impl Default for ServiceOptions {
@@ -65,10 +82,20 @@ impl Default for ServiceOptions {
             max_queue_metadata: 65_536,
             max_messages_post_size: 262_144,
             max_message_ttl: 1_209_600,
+            default_message_ttl: 3_600,
             max_message_delay: 900,
+            default_message_delay: 0,
             max_claim_ttl: 43_200,
+            default_claim_ttl: 300,
             max_claim_grace: 43_200,
-            client_ids: ClientIds::Uuid,
+            default_claim_grace: 60,
+            message_delete_with_claim_id: false,
+            client_id_uuid_safe: ClientIds::Strict,
+            admin_mode: false,
+            max_body_bytes_in_flight: 64 << 20,
+            body_timeout: 30,
+            max_requests_per_second: 0,
+            max_request_burst: 0,
         }
     }
 }
@@ -159,6 +186,26 @@ mod tests {
         for given in [0, -1, 21, i64::MAX, i64::MIN] {
             assert!(count("limit", Some(given), 20).is_err(), "{given}");
         }
+    }
+
+    #[test]
+    fn limits_have_the_reference_s_names_and_defaults() {
+        let options: ServiceOptions = serde_json::from_str("{}").unwrap();
+        assert_eq!(options, ServiceOptions::default());
+        let named = serde_json::json!({
+            "max_queues_per_page": 20, "max_messages_per_page": 20,
+            "max_messages_per_claim_or_pop": 20, "max_queue_metadata": 65_536,
+            "max_messages_post_size": 262_144, "max_message_ttl": 1_209_600,
+            "default_message_ttl": 3600, "max_message_delay": 900, "default_message_delay": 0,
+            "max_claim_ttl": 43_200, "default_claim_ttl": 300, "max_claim_grace": 43_200,
+            "default_claim_grace": 60, "message_delete_with_claim_id": false,
+            "client_id_uuid_safe": "strict", "admin_mode": false,
+        });
+        assert_eq!(options, serde_json::from_value(named).unwrap());
+        let other: ServiceOptions =
+            serde_json::from_str(r#"{"client_id_uuid_safe": "off", "max_claim_ttl": 90}"#).unwrap();
+        assert_eq!((other.client_id_uuid_safe, other.max_claim_ttl), (ClientIds::Off, 90));
+        assert!(serde_json::from_str::<ServiceOptions>(r#"{"max_claim": 90}"#).is_err());
     }
 
     #[test]

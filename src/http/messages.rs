@@ -7,6 +7,7 @@ use axum::response::Response;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::body::Most;
 use super::error::ApiError;
 use super::json::{self, JsonBody};
 use super::limits::{self, ServiceOptions};
@@ -76,7 +77,7 @@ impl<'a> MessageView<'a> {
 
 /// `POST …/messages`: creates the queue if it has to.
 pub(super) async fn post(call: &Call, body: Body, target: &Target) -> Result<Response, ApiError> {
-    let bytes = call.read(body, call.service.options.max_messages_post_size).await?;
+    let bytes = call.read(body, Most::Allowed(call.service.options.max_messages_post_size)).await?;
     let mut body = json::parse_object(&bytes)?;
     let (exists, metadata) = match target.queue.metadata().await {
         Ok(stored) => (true, QueueMetadata::read(&stored).unwrap_or_default()),
@@ -175,20 +176,19 @@ pub(super) async fn list(call: &Call, target: &Target) -> Result<Response, ApiEr
         let messages = MessageView::all(target, &messages);
         return Ok(json::ok(&MessageList { messages, links: None }));
     }
-    let marker = query
-        .text("marker")
-        .map(|text| {
-            text.parse::<Marker>()
-                .map_err(|error| ApiError::parameter(format!("The parameter marker: {error}.")))
-        })
-        .transpose()?;
-    let options = ListOptions {
-        marker,
+    let mut options = ListOptions {
+        marker: None,
         limit: limits::count("limit", query.integer("limit")?, max)?,
         not_from: (!query.boolean("echo")?).then(|| call.caller.client.clone()),
         include_claimed: query.boolean("include_claimed")?,
         include_delayed: query.boolean("include_delayed")?,
     };
+    if let Some(text) = query.text("marker") {
+        options.marker = marker(target, &text).await?;
+        if options.marker.is_none() {
+            return Ok(json::ok(&MessageList { messages: Vec::new(), links: Some(Vec::new()) }));
+        }
+    }
     let page = target.queue.list(&options).await?;
     let link = page.marker.filter(|_| !page.messages.is_empty()).map(|marker| {
         let repeated = ["limit", "echo", "include_claimed", "include_delayed"];
@@ -197,6 +197,16 @@ pub(super) async fn list(call: &Call, target: &Target) -> Result<Response, ApiEr
     });
     let messages = MessageView::all(target, &page.messages);
     Ok(json::ok(&MessageList { messages, links: Some(link.into_iter().collect()) }))
+}
+
+/// A marker from a page, or made from the id of its last message: openstacksdk does that. `None` if
+/// that message is not there any more.
+async fn marker(target: &Target, text: &str) -> Result<Option<Marker>, ApiError> {
+    if let Ok(id) = text.parse::<MessageId>() {
+        return Ok(target.queue.marker_behind(&id).await?);
+    }
+    let marker = text.parse::<Marker>().map(Some);
+    marker.map_err(|error| ApiError::parameter(format!("The parameter marker: {error}.")))
 }
 
 /// Those that can be ids; no other text names a message.
@@ -232,6 +242,9 @@ pub(super) async fn delete_some(call: &Call, target: &Target) -> Result<Response
         (true, false) => {
             let ids = call.query.list("ids");
             limits::check_ids(&ids, options.max_messages_per_page)?;
+            if options.message_delete_with_claim_id {
+                return delete_claimed(call, target, &known(&ids)).await;
+            }
             target.queue.delete_messages(&known(&ids), &DeleteWhere::Any).await?;
             Ok(json::nothing())
         }
@@ -243,6 +256,24 @@ pub(super) async fn delete_some(call: &Call, target: &Target) -> Result<Response
         (true, true) | (false, false) => {
             Err(ApiError::request("Exactly one of the parameters ids and pop must be given."))
         }
+    }
+}
+
+/// Deletes those that the claims in `claim_ids` hold; it is an error if others are there.
+async fn delete_claimed(
+    call: &Call,
+    target: &Target,
+    ids: &[MessageId],
+) -> Result<Response, ApiError> {
+    let claims = call.query.list("claim_ids");
+    if claims.is_empty() {
+        return Err(ApiError::request("The parameter claim_ids must be given."));
+    }
+    let claims: Vec<ClaimId> = claims.iter().filter_map(|id| id.parse().ok()).collect();
+    target.queue.delete_messages(ids, &DeleteWhere::ClaimedBy(claims)).await?;
+    match target.queue.get(ids).await?.len() {
+        0 => Ok(json::nothing()),
+        left => Err(ApiError::not_all_claimed(left)),
     }
 }
 

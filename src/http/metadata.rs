@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::error::ApiError;
-use super::limits::{DEFAULT_MESSAGE_TTL_S, Range, ServiceOptions};
+use super::limits::{Range, ServiceOptions};
 use crate::Metadata;
 
 const MAX_POST_SIZE: &str = "_max_messages_post_size";
@@ -96,8 +96,8 @@ impl QueueMetadata {
     pub(super) fn with_defaults(mut self, options: &ServiceOptions) -> Map<String, Value> {
         for (key, default) in [
             (MAX_POST_SIZE, Value::from(options.max_messages_post_size)),
-            (MESSAGE_TTL, Value::from(DEFAULT_MESSAGE_TTL_S)),
-            (MESSAGE_DELAY, Value::from(0)),
+            (MESSAGE_TTL, Value::from(options.default_message_ttl)),
+            (MESSAGE_DELAY, Value::from(options.default_message_delay)),
             (DEAD_LETTER_QUEUE, Value::Null),
             (DEAD_LETTER_TTL, Value::Null),
             (MAX_CLAIM_COUNT, Value::Null),
@@ -115,8 +115,8 @@ impl QueueMetadata {
         let number = |key: &str| self.set(key).and_then(Value::as_u64).filter(|value| *value > 0);
         let max = options.max_messages_post_size;
         MessageDefaults {
-            ttl_s: number(MESSAGE_TTL).unwrap_or(DEFAULT_MESSAGE_TTL_S.unsigned_abs()),
-            delay_s: number(MESSAGE_DELAY).unwrap_or(0),
+            ttl_s: number(MESSAGE_TTL).unwrap_or(options.default_message_ttl.into()),
+            delay_s: number(MESSAGE_DELAY).unwrap_or(options.default_message_delay.into()),
             max_post_bytes: number(MAX_POST_SIZE)
                 .and_then(|size| usize::try_from(size).ok())
                 .map_or(max, |size| size.min(max)),

@@ -1,98 +1,97 @@
 //! The Zaqar v2 service over a `Store`.
 //!
 //! `router` is the whole service as an `axum::Router`, to be nested or layered in any server;
-//! `serve` runs one on a listener until told to stop. What is served, and where it differs from
-//! Zaqar and why, is in `specs/zaqar-v2.md`.
+//! `serve` runs one on a listener until told to stop. A `Gate` decides who comes in, `Metrics` count
+//! what they do. What is served, and where it differs from Zaqar and why, is in
+//! `specs/zaqar-v2.md`.
 //!
-//! Each request goes the same way: `routes` finds the resource, `checks` looks at the headers,
-//! then the resource's own module reads parameters (`params`) and body (`json`), calls the
-//! store and writes the answer. Only `error` knows which error has which status.
+//! Each request goes the same way: `access` finds out for whom it is, `routes` finds the resource,
+//! `checks` looks at the headers, then the resource's own module reads parameters (`params`) and
+//! body (`body`, `json`), calls the store and writes the answer. Only `error` knows which error has
+//! which status.
 
+mod access;
+mod body;
 mod checks;
 mod claims;
+mod date;
 mod error;
+mod health;
 mod home;
 mod json;
 mod limits;
 mod messages;
 mod metadata;
+mod metrics;
+mod msgpack;
 mod params;
 mod patch;
 mod queues;
+mod rates;
 mod routes;
+mod server;
+mod share;
 mod stats;
 
-use std::future::Future;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::serve::ListenerExt;
-use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use axum::http::request::Parts;
 
+pub use access::{Gate, KeystoneOptions, KeystoneUser, Secret};
 pub use json::JsonBody;
 pub use limits::{ClientIds, ServiceOptions};
+pub use metrics::Metrics;
+pub use server::{Connections, serve};
 
 use crate::Store;
 use crate::time::Clock;
-
-/// How long requests in flight may take once the service was told to stop.
-const LAST_REQUESTS: Duration = Duration::from_secs(10);
+use access::Signing;
+use body::Bodies;
+use rates::Rates;
 
 /// What all requests share.
 #[derive(Debug)]
 struct Service {
     store: Store,
     options: ServiceOptions,
+    gate: Gate,
+    bodies: Bodies,
+    rates: Rates,
+    metrics: Metrics,
     clock: Clock,
 }
 
-/// The service: every path of it, with errors for those that do not exist.
+impl Service {
+    /// Whether a signed request may do what it wants to.
+    fn allows_signed(&self, head: &Parts) -> bool {
+        let now_s = self.clock.now_ms() / 1000;
+        let allowed =
+            |signing: &Signing| signing.allows(&head.headers, &head.method, head.uri.path(), now_s);
+        self.gate.signing().is_some_and(allowed)
+    }
+}
+
+/// The service for anybody: every path of it, with errors for those that do not exist.
 pub fn router(store: Store, options: ServiceOptions) -> Router {
-    let service = Arc::new(Service { store, options, clock: Clock::system() });
+    let metrics = Metrics::new(store.clone());
+    guarded_router(store, options, Gate::open(), metrics)
+}
+
+/// The service for those whom `gate` lets in, counted in `metrics`.
+pub fn guarded_router(
+    store: Store,
+    options: ServiceOptions,
+    gate: Gate,
+    metrics: Metrics,
+) -> Router {
+    let bodies =
+        Bodies::new(options.max_body_bytes_in_flight, Duration::from_secs(options.body_timeout));
+    let rates = Rates::new(options.max_requests_per_second, options.max_request_burst);
+    let clock = Clock::system();
+    let service = Arc::new(Service { store, options, gate, bodies, rates, metrics, clock });
     // One handler, not one route a path: Zaqar checks headers and names before the method, and
     // tells an empty name from a missing one.
     Router::new().fallback(routes::handle).with_state(service)
-}
-
-/// Serves `router` on `listener` until `shutdown` ends: then no connection is taken any more, idle
-/// ones are closed, and requests in flight have ten seconds to finish.
-///
-/// Requests that take longer are left to the runtime, which ends them when it ends.
-///
-/// # Errors
-/// Those of the listener.
-pub async fn serve(
-    listener: TcpListener,
-    router: Router,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
-    let (told, stopping) = oneshot::channel();
-    // Small answers must not wait for the client's acknowledgement of the one before.
-    let listener = listener.tap_io(|connection| {
-        if let Err(error) = connection.set_nodelay(true) {
-            tracing::debug!(%error, "connection without TCP_NODELAY");
-        }
-    });
-    let server = axum::serve(listener, router).with_graceful_shutdown(async move {
-        shutdown.await;
-        // It fails only if the server has ended by itself, and then nobody needs to know.
-        let _ = told.send(());
-    });
-    let too_late = async {
-        match stopping.await {
-            Ok(()) => tokio::time::sleep(LAST_REQUESTS).await,
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        biased;
-        ended = server => ended,
-        () = too_late => {
-            tracing::warn!("requests in flight were cut off: they took longer than ten seconds");
-            Ok(())
-        }
-    }
 }

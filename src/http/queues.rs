@@ -5,6 +5,7 @@ use axum::response::Response;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::body::{Most, SMALL};
 use super::checks;
 use super::error::ApiError;
 use super::json::{self, Stored};
@@ -65,7 +66,7 @@ impl Filter {
 
 /// `PUT /v2/queues/{q}`: a queue that exists keeps its metadata.
 pub(super) async fn create(call: &Call, body: Body, target: &Target) -> Result<Response, ApiError> {
-    let bytes = call.read(body, call.service.options.max_queue_metadata).await?;
+    let bytes = call.read(body, Most::Allowed(call.service.options.max_queue_metadata)).await?;
     let metadata = if bytes.is_empty() {
         QueueMetadata::default()
     } else {
@@ -94,7 +95,7 @@ pub(super) async fn patch(call: &Call, body: Body, target: &Target) -> Result<Re
     if checks::media_type(&call.headers) != patch::MEDIA_TYPE {
         return Err(ApiError::patch_type(patch::MEDIA_TYPE));
     }
-    let bytes = call.read(body, call.service.options.max_queue_metadata).await?;
+    let bytes = call.read(body, Most::Allowed(call.service.options.max_queue_metadata)).await?;
     if bytes.is_empty() {
         return Err(ApiError::body("PATCH body could not be empty for update."));
     }
@@ -203,7 +204,7 @@ async fn scan(
 
 /// `POST /v2/queues/{q}/purge`: deletes all messages that no claim holds.
 pub(super) async fn purge(call: &Call, body: Body, target: &Target) -> Result<Response, ApiError> {
-    let bytes = call.read(body, call.service.options.max_queue_metadata).await?;
+    let bytes = call.read(body, SMALL).await?;
     if bytes.is_empty() || purges_messages(&json::parse_object(&bytes)?)? {
         purge_messages(target).await?;
     }

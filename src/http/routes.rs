@@ -1,20 +1,23 @@
-//! Which resource a path names, which methods it knows, and the order of the checks: path (404),
-//! headers (400, 406), queue name (400), method (405), and only then the resource itself.
+//! Which resource a path names, which methods it knows, and the order of the checks: token (401),
+//! path (404), signature (404), headers (400, 406), rate (429), queue name (400), method (405), role
+//! (403), and only then the resource itself.
 
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::ALLOW;
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
+use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::checks::{self, Caller};
+use super::body::{Most, Received};
+use super::checks::{self, Caller, Trust};
 use super::error::ApiError;
 use super::params::{self, Query};
-use super::{Service, claims, home, json, messages, queues, stats};
+use super::{Service, access, claims, health, home, messages, msgpack, queues, share, stats};
 use crate::{Queue, QueueName, Store};
 
 /// A request that has passed the checks.
@@ -30,9 +33,9 @@ impl Call {
         &self.service.store
     }
 
-    /// Reads the request's body, up to `max` bytes.
-    pub(super) async fn read(&self, body: Body, max: usize) -> Result<Bytes, ApiError> {
-        json::read(&self.headers, body, max).await
+    /// Reads the request's body.
+    pub(super) async fn read(&self, body: Body, most: Most) -> Result<Received, ApiError> {
+        self.service.bodies.read(&self.headers, body, most).await
     }
 }
 
@@ -70,6 +73,7 @@ enum Part {
     Message(String),
     Claims,
     Claim(String),
+    Share,
 }
 
 impl Route {
@@ -90,6 +94,7 @@ impl Route {
             ["queues", name, "purge"] => (name, Part::Purge),
             ["queues", name, "messages"] => (name, Part::Messages),
             ["queues", name, "messages", id] if !id.is_empty() => (name, Part::Message(id.into())),
+            ["queues", name, "share"] => (name, Part::Share),
             ["queues", name, "claims"] => (name, Part::Claims),
             ["queues", name, "claims", id] if !id.is_empty() => (name, Part::Claim(id.into())),
             _ => return None,
@@ -107,10 +112,36 @@ impl Route {
             Self::Queue { part, .. } => match part {
                 Part::Itself => &[Method::DELETE, Method::GET, Method::PATCH, Method::PUT],
                 Part::Stats => GET,
-                Part::Purge | Part::Claims => POST,
+                Part::Purge | Part::Claims | Part::Share => POST,
                 Part::Messages => &[Method::DELETE, Method::GET, Method::POST],
                 Part::Message(_) => &[Method::DELETE, Method::GET],
                 Part::Claim(_) => &[Method::DELETE, Method::GET, Method::PATCH],
+            },
+        }
+    }
+
+    /// Whether it is there only in `admin_mode`, and then only for the role `admin`.
+    fn is_for_admins(&self) -> bool {
+        *self == Self::Health
+    }
+
+    /// Its name in metrics.
+    fn label(&self) -> &'static str {
+        match self {
+            Self::Versions => "/",
+            Self::Home => "/v2/",
+            Self::Ping => "/v2/ping",
+            Self::Health => "/v2/health",
+            Self::Queues => "/v2/queues",
+            Self::Queue { part, .. } => match part {
+                Part::Itself => "/v2/queues/{queue}",
+                Part::Stats => "/v2/queues/{queue}/stats",
+                Part::Purge => "/v2/queues/{queue}/purge",
+                Part::Messages => "/v2/queues/{queue}/messages",
+                Part::Message(_) => "/v2/queues/{queue}/messages/{message}",
+                Part::Claims => "/v2/queues/{queue}/claims",
+                Part::Claim(_) => "/v2/queues/{queue}/claims/{claim}",
+                Part::Share => "/v2/queues/{queue}/share",
             },
         }
     }
@@ -133,32 +164,86 @@ impl Route {
 /// Answers one request; every answer carries the request's id.
 pub(super) async fn handle(State(service): State<Arc<Service>>, request: Request) -> Response {
     let id = format!("req-{}", Uuid::new_v4());
-    tracing::debug!(%id, method = %request.method(), path = request.uri().path(), "request");
-    let mut response = answer(service, request).await.unwrap_or_else(IntoResponse::into_response);
-    tracing::debug!(%id, status = response.status().as_u16(), "answer");
+    let start = Instant::now();
+    let metrics = service.metrics.clone();
+    let _in_flight = metrics.begin();
+    let (head, body) = request.into_parts();
+    let route = Route::of(head.uri.path());
+    let label = route.as_ref().map_or("unknown", Route::label);
+    let packed = msgpack::is_wanted(&head.headers);
+    let (method, path) = (head.method.clone(), head.uri.path().to_owned());
+    let answered = answer(service, route, head, body).await;
+    let mut response = answered.unwrap_or_else(IntoResponse::into_response);
+    if packed {
+        response = msgpack::answer(response).await;
+    }
+    let (status, took) = (response.status(), start.elapsed());
+    metrics.answered(label, &method, status, took);
+    // Paths have no secrets; parameters and headers may.
+    let (status, ms) = (status.as_u16(), took.as_millis());
+    tracing::info!(target: "roundelay::access", %id, %method, path, status, ms);
     if let Ok(id) = HeaderValue::try_from(id) {
         response.headers_mut().insert("x-openstack-request-id", id);
     }
     response
 }
 
-async fn answer(service: Arc<Service>, request: Request) -> Result<Response, ApiError> {
-    let route = Route::of(request.uri().path()).ok_or_else(ApiError::no_route)?;
-    let (head, body) = request.into_parts();
-    if route == Route::Versions {
-        check_method(&route, &head.method)?;
-        return Ok(home::versions());
+/// Finds the resource and who asks for it, if that may be.
+async fn admit(
+    service: &Service,
+    route: Option<Route>,
+    head: &Parts,
+) -> Result<(Route, Option<Caller>), ApiError> {
+    let path = head.uri.path();
+    let signed = access::is_signed(&head.headers);
+    let trust = if signed {
+        Trust::Signature
+    } else if path == "/" {
+        // Clients look for versions before they have a token.
+        Trust::Headers
+    } else {
+        service.gate.identify(&head.headers).await?.map_or(Trust::Headers, Trust::Token)
+    };
+    let route = route
+        .filter(|route| service.options.admin_mode || !route.is_for_admins())
+        .ok_or_else(ApiError::no_route)?;
+    if signed && !service.allows_signed(head) {
+        return Err(ApiError::no_route());
     }
-    let caller = checks::caller(&head.headers, route.other_types(), service.options.client_ids)?;
+    if route == Route::Versions {
+        return Ok((route, None));
+    }
+    let ids = service.options.client_id_uuid_safe;
+    let caller = checks::caller(&head.headers, route.other_types(), ids, trust)?;
+    let taken = service.rates.take(&caller.project, service.clock.now_ms());
+    taken.map_err(ApiError::too_often)?;
+    Ok((route, Some(caller)))
+}
+
+async fn answer(
+    service: Arc<Service>,
+    route: Option<Route>,
+    head: Parts,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let (route, caller) = admit(&service, route, &head).await?;
+    let Some(caller) = caller else {
+        check_method(&route, &head.method)?;
+        return Ok(if head.method == Method::OPTIONS { options(&route) } else { home::versions() });
+    };
     let query = Query::parse(head.uri.query());
     let call = Call { service, caller, query, headers: head.headers };
     let Route::Queue { name, part } = &route else {
         check_method(&route, &head.method)?;
+        let asks_methods = head.method == Method::OPTIONS;
+        if route.is_for_admins() && !asks_methods && !call.caller.is_admin() {
+            return Err(ApiError::not_authorized());
+        }
         return match (&route, head.method) {
             (_, Method::OPTIONS) => Ok(options(&route)),
             (Route::Home, _) => Ok(home::document()),
             (Route::Ping, _) => home::ping(&call).await,
-            (Route::Health, _) => Ok(home::health(&call).await),
+            (Route::Health, _) => Ok(health::show(&call).await),
             (Route::Queues, _) => queues::list(&call).await,
             (Route::Versions | Route::Queue { .. }, _) => Err(ApiError::no_route()),
         };
@@ -174,6 +259,7 @@ async fn answer(service: Arc<Service>, request: Request) -> Result<Response, Api
         (Part::Itself, Method::DELETE) => queues::delete(&target).await,
         (Part::Stats, Method::GET) => stats::show(&call, &target).await,
         (Part::Purge, Method::POST) => queues::purge(&call, body, &target).await,
+        (Part::Share, Method::POST) => share::create(&call, body, &target).await,
         (Part::Messages, Method::POST) => messages::post(&call, body, &target).await,
         (Part::Messages, Method::GET) => messages::list(&call, &target).await,
         (Part::Messages, Method::DELETE) => messages::delete_some(&call, &target).await,

@@ -8,8 +8,6 @@ mod conformance;
 mod faulty;
 #[cfg(feature = "cli")]
 mod hazards;
-#[cfg(feature = "http")]
-mod http;
 mod memory;
 mod queue;
 #[cfg(feature = "cli")]

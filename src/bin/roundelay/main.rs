@@ -3,6 +3,7 @@
 //! One file a subcommand; [`settings`] brings flags, environment and configuration file together,
 //! [`failure`] says how a run ends, [`lines`] writes JSON lines.
 
+mod auth;
 mod claim;
 mod failure;
 mod lines;

@@ -1,11 +1,14 @@
 //! `roundelay serve`: the Zaqar v2 service.
 
 use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use roundelay::http;
+use roundelay::http::{self, Connections, Metrics};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::failure::Failure;
@@ -20,18 +23,75 @@ pub(crate) struct Args {
     /// Address to listen on [default: 127.0.0.1:8888]
     #[arg(long, value_name = "ADDRESS", env = "ROUNDELAY_LISTEN")]
     listen: Option<String>,
+    /// File of the tokens with which one may come in (JSON)
+    #[arg(long, value_name = "FILE", env = "ROUNDELAY_TOKENS")]
+    tokens: Option<PathBuf>,
+    /// Address to serve metrics for Prometheus on [default: none]
+    #[arg(long, value_name = "ADDRESS", env = "ROUNDELAY_METRICS_LISTEN")]
+    metrics_listen: Option<String>,
+    /// Serve anybody, not just this machine, without asking who it is
+    #[arg(long)]
+    insecure: bool,
 }
 
 pub(crate) async fn run(settings: Settings, args: Args) -> Result<(), Failure> {
     let listen = args.listen.or_else(|| settings.listen.clone());
     let listen = listen.unwrap_or_else(|| LISTEN.to_owned());
+    let metrics_listen = args.metrics_listen.or_else(|| settings.metrics_listen.clone());
     // Before anything is started: a signal that comes early must end the service in order too.
     let (interrupted, terminated) =
         (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let gate = settings.auth.gate(args.tokens)?;
     let store = settings.open_or_embed().await?;
+    let (listener, address) = bind(&listen).await?;
+    if gate.is_open() && !args.insecure {
+        check_loopback(address)?;
+    }
+    let metrics = Metrics::new(store.clone());
+    let monitored = match metrics_listen {
+        Some(listen) => Some(bind(&listen).await?),
+        None => None,
+    };
+    announce(&settings, address);
+    let router = http::guarded_router(store.clone(), settings.service, gate, metrics.clone());
+    let (stop, stopping) = watch::channel(());
+    let shutdown = async move {
+        let (mut interrupted, mut terminated) = (interrupted, terminated);
+        tokio::select! {
+            biased;
+            _ = interrupted.recv() => {}
+            _ = terminated.recv() => {}
+        }
+        tracing::info!("ending: requests in flight have ten seconds");
+        drop(stop);
+    };
+    let monitoring = monitored.map(|(listener, address)| {
+        eprintln!("roundelay: metrics on http://{address}/metrics");
+        let mut stopping = stopping.clone();
+        let shutdown = async move { drop(stopping.changed().await) };
+        tokio::spawn(http::serve(listener, metrics.router(), Connections::default(), shutdown))
+    });
+    http::serve(listener, router, settings.connections, shutdown).await?;
+    if let Some(task) = monitoring
+        && let Err(error) = task.await
+    {
+        tracing::warn!(%error, "metrics ended badly");
+    }
+    if timeout(GOODBYE, store.close()).await.is_err() {
+        tracing::warn!("the store took too long to close");
+    }
+    Ok(())
+}
+
+async fn bind(listen: &str) -> Result<(TcpListener, SocketAddr), Failure> {
     let cannot_listen = |error: io::Error| Failure::Failed(format!("listen on {listen}: {error}"));
-    let listener = TcpListener::bind(&listen).await.map_err(cannot_listen)?;
+    let listener = TcpListener::bind(listen).await.map_err(cannot_listen)?;
     let address = listener.local_addr().map_err(cannot_listen)?;
+    Ok((listener, address))
+}
+
+/// Says where the service is, for whoever started it.
+fn announce(settings: &Settings, address: SocketAddr) {
     if settings.nodes.is_empty() {
         eprintln!(
             "roundelay: listening on http://{address}, three embedded nodes: \
@@ -44,21 +104,17 @@ pub(crate) async fn run(settings: Settings, args: Args) -> Result<(), Failure> {
             settings.config.copies
         );
     }
-    let router = http::router(store.clone(), settings.service);
-    let shutdown = async move {
-        let (mut interrupted, mut terminated) = (interrupted, terminated);
-        tokio::select! {
-            biased;
-            _ = interrupted.recv() => {}
-            _ = terminated.recv() => {}
-        }
-        tracing::info!("ending: requests in flight have ten seconds");
-    };
-    http::serve(listener, router, shutdown).await?;
-    if timeout(GOODBYE, store.close()).await.is_err() {
-        tracing::warn!("the store took too long to close");
+}
+
+/// Whoever can reach a service that asks for no token can read and delete everything.
+fn check_loopback(address: SocketAddr) -> Result<(), Failure> {
+    if address.ip().is_loopback() {
+        return Ok(());
     }
-    Ok(())
+    Err(Failure::Usage(format!(
+        "{address} can be reached from elsewhere, and nobody is asked for a token: give --tokens \
+         FILE or [auth] in a --config file, or --insecure if that is meant"
+    )))
 }
 
 /// A node's URL as it may be shown.
@@ -75,6 +131,16 @@ fn without_credentials(url: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_loopback_needs_no_tokens() {
+        for fine in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1"] {
+            assert!(check_loopback(fine.parse().unwrap()).is_ok(), "{fine}");
+        }
+        for open in ["0.0.0.0:1", "10.0.0.1:1", "[::]:1"] {
+            assert!(check_loopback(open.parse().unwrap()).is_err(), "{open}");
+        }
+    }
 
     #[test]
     fn a_url_is_shown_without_its_password() {

@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use roundelay::http::ServiceOptions;
+use roundelay::http::{Connections, ServiceOptions};
 use roundelay::{Config, Project, Queue, QueueName, Store, StoreBuilder};
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 
+use crate::auth::Auth;
 use crate::failure::Failure;
 
 /// Embedded nodes when none are given: as many as a message has copies.
@@ -55,21 +56,27 @@ pub(crate) struct QueueArgs {
 #[serde(default, deny_unknown_fields)]
 struct File {
     listen: Option<String>,
+    metrics_listen: Option<String>,
     nodes: Vec<String>,
     copies: Option<usize>,
     copies_min: Option<usize>,
     keepers: Option<usize>,
     log: Option<String>,
     service: ServiceOptions,
+    connections: Connections,
+    auth: Auth,
 }
 
 /// What a run is told.
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) listen: Option<String>,
+    pub(crate) metrics_listen: Option<String>,
     pub(crate) nodes: Vec<String>,
     pub(crate) config: Config,
     pub(crate) service: ServiceOptions,
+    pub(crate) connections: Connections,
+    pub(crate) auth: Auth,
     log: String,
 }
 
@@ -87,9 +94,12 @@ impl StoreArgs {
         config.check().map_err(|error| Failure::Usage(error.to_string()))?;
         Ok(Settings {
             listen: file.listen,
+            metrics_listen: file.metrics_listen,
             nodes: if given.is_empty() { file.nodes } else { given },
             config,
             service: file.service,
+            connections: file.connections,
+            auth: file.auth,
             log: self.log.or(file.log).unwrap_or_else(|| QUIET.to_owned()),
         })
     }

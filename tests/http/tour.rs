@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Api, PATCH_TYPE, bodies, id_of, texts};
+use crate::{Api, PATCH_TYPE, bodies, id_of, texts, with_admin};
 
 #[tokio::test]
 async fn a_tour_of_the_service() {
@@ -67,6 +67,12 @@ async fn the_home_document_leads_to_a_queue() {
     let home = api.get("/v2/").await.is(200);
     assert_eq!(home.header("content-type"), "application/json-home");
     assert_eq!(home.header("cache-control"), "max-age=86400");
+    for (name, resource) in home.json()["resources"].as_object().unwrap() {
+        assert!(name.starts_with("rel/") && resource["href-vars"].is_object(), "{name}");
+        assert!(resource["href-template"].as_str().unwrap().starts_with("/v2/"), "{name}");
+        assert!(!resource["hints"]["allow"].as_array().unwrap().is_empty(), "{name}");
+        assert_eq!(resource["hints"]["formats"], json!({"application/json": {}}), "{name}");
+    }
     let template = home.json()["resources"]["rel/queue"]["href-template"].clone();
     let path = template.as_str().unwrap().replace("{queue_name}", "q");
     api.get(&path).await.is(200);
@@ -75,13 +81,54 @@ async fn the_home_document_leads_to_a_queue() {
 #[tokio::test]
 async fn versions_need_no_headers() {
     let api = Api::new().await.having("client-id", None).having("x-project-id", None);
-    let versions = api.get("/").await.is(300).json();
-    assert_eq!(versions["versions"].as_array().unwrap().len(), 1);
-    assert_eq!(versions["versions"][0]["id"], "2");
+    let wanted = json!({"versions": [{
+        "id": "2", "status": "CURRENT", "updated": "2014-9-24T04:06:47Z",
+        "media-types": [{
+            "base": "application/json",
+            "type": "application/vnd.openstack.messaging-v2+json",
+        }],
+        "links": [{"href": "/v2/", "rel": "self"}],
+    }]});
+    assert_eq!(api.get("/").await.is(300).json(), wanted);
 }
 
 #[tokio::test]
-async fn health_says_whether_the_storage_answers() {
+async fn a_ping_is_answered_as_long_as_posts_can_be_taken() {
     let api = Api::new().await;
-    assert_eq!(api.get("/v2/health").await.is(200).json()["storage_reachable"], true);
+    for method in ["GET", "HEAD"] {
+        assert_eq!(api.send(method, "/v2/ping", "").await.is(204).text, "");
+        api.having("client-id", None).send(method, "/v2/ping", "").await.is(400);
+        api.having("x-project-id", None).send(method, "/v2/ping", "").await.is(400);
+    }
+    api.store.close().await;
+    api.get("/v2/ping").await.fails(503, "Service temporarily unavailable");
+}
+
+#[tokio::test]
+async fn health_tries_every_kind_of_call_and_leaves_nothing_behind() {
+    let api = with_admin().await.having("x-roles", Some("admin"));
+    let health = api.get("/v2/health").await.is(200).json();
+    assert_eq!(health["storage_reachable"], true);
+    let tried = health["operation_status"].as_object().unwrap();
+    let names: Vec<&str> = tried.keys().map(String::as_str).collect();
+    let wanted = [
+        "create_queue",
+        "post_messages",
+        "claim_messages",
+        "list_messages",
+        "delete_messages",
+        "delete_claim",
+        "bulk_delete_messages",
+        "delete_queue",
+    ];
+    assert_eq!(names, wanted);
+    for (name, operation) in tried {
+        assert_eq!(operation["succeeded"], true, "{name}");
+        assert!(operation["seconds"].is_f64() && operation["ref"].is_null(), "{name}");
+    }
+    api.store.close().await;
+    let health = api.get("/v2/health").await.is(200).json();
+    assert_eq!(health["storage_reachable"], false);
+    let posting = &health["operation_status"]["post_messages"];
+    assert!(posting["succeeded"] == false && posting["ref"].is_string(), "{posting}");
 }

@@ -1,8 +1,11 @@
 //! Messages: post, get, delete, pop; sizes and malformed input.
 
+use std::time::Duration;
+
+use roundelay::http::ServiceOptions;
 use serde_json::{Value, json};
 
-use super::{Api, bodies, id_of};
+use crate::{Api, bodies, id_of};
 
 const PATH: &str = "/v2/queues/q/messages";
 
@@ -182,4 +185,70 @@ async fn pop_takes_the_oldest_unclaimed_messages() {
     assert_eq!(popped, json!({"messages": []}));
     let popped = api.delete("/v2/queues/none/messages?pop=2").await.is(200).json();
     assert_eq!(popped, json!({"messages": []}));
+}
+
+#[tokio::test]
+async fn ids_find_messages_whoever_posted_or_claimed_them_and_whatever_their_delay() {
+    let api = Api::new().await;
+    let messages = json!({"messages": [{"body": "claimed"}, {"body": "later", "delay": 600}]});
+    let posted = api.post(PATH, messages).await.is(201);
+    let claim = api.post("/v2/queues/q/claims", json!({})).await.is(201);
+    let claim = id_of(claim.header("location")).to_owned();
+    let found = api.get(posted.header("location")).await.is(200).json();
+    assert_eq!(bodies(&found), [json!("claimed"), json!("later")]);
+    let paths = crate::texts(&posted.json()["resources"]);
+    let href = format!("{}?claim_id={claim}", paths[0]);
+    assert_eq!(found["messages"][0]["href"], href);
+    assert_eq!(api.get(&paths[0]).await.is(200).json()["href"], href);
+    let listed = api.get(&format!("{PATH}?echo=1&include_claimed=1")).await.is(200).json();
+    assert_eq!(listed["messages"][0]["href"], href);
+    api.get(&paths[1]).await.is(200);
+    for many in [vec!["x"; 20], vec!["x"; 21]] {
+        let status = if many.len() == 20 { 404 } else { 400 };
+        api.get(&format!("{PATH}?ids={}", many.join(","))).await.is(status);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_ends_with_its_ttl() {
+    let api = Api::new().await;
+    let posted = api.post(PATH, json!({"messages": [{"body": 1, "ttl": 60}]})).await.is(201);
+    let path = crate::texts(&posted.json()["resources"]).remove(0);
+    tokio::time::sleep(Duration::from_secs(59)).await;
+    assert_eq!(api.get(&path).await.is(200).json()["age"], 59);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    api.get(&path).await.fails(404, "Not found");
+    assert!(bodies(&api.get(&format!("{PATH}?echo=1")).await.is(200).json()).is_empty());
+    api.post("/v2/queues/q/claims", json!({})).await.is(204);
+    let stats = api.get("/v2/queues/q/stats").await.is(200).json();
+    assert_eq!(stats, json!({"messages": {"claimed": 0, "free": 0, "total": 0}}));
+    api.delete(&path).await.is(204);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delay_ends() {
+    let api = Api::new().await;
+    api.post(PATH, json!({"messages": [{"body": 1, "delay": 30}]})).await.is(201);
+    api.post("/v2/queues/q/claims", json!({})).await.is(204);
+    tokio::time::sleep(Duration::from_secs(31)).await;
+    assert_eq!(bodies(&api.get(&format!("{PATH}?echo=1")).await.json()), [json!(1)]);
+    api.post("/v2/queues/q/claims", json!({})).await.is(201);
+}
+
+#[tokio::test]
+async fn a_service_may_want_claims_for_deleting_several_messages() {
+    let mut options = ServiceOptions::default();
+    options.message_delete_with_claim_id = true;
+    let api = Api::with(options).await;
+    let paths = api.post_numbers("q", 0..3).await;
+    let claim = api.post("/v2/queues/q/claims?limit=2", json!({})).await.is(201);
+    let claim = id_of(claim.header("location")).to_owned();
+    let ids = joined(&paths);
+    api.delete(&format!("{PATH}?ids={ids}")).await.fails(400, "Invalid API request");
+    let with_claim = format!("{PATH}?ids={ids}&claim_ids={claim},nonsense");
+    api.delete(&with_claim).await.fails(403, "Unable to delete");
+    let left = api.get(&format!("{PATH}?echo=1&include_claimed=1")).await.json();
+    assert_eq!(bodies(&left), [json!(2)]);
+    let claimed = format!("{PATH}?ids={}&claim_ids={claim}", joined(&paths[0..2]));
+    api.delete(&claimed).await.is(204);
 }

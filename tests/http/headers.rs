@@ -1,6 +1,6 @@
 //! Headers, unknown paths and methods, and which error comes first.
 
-use super::{Api, CLIENT, OTHER_CLIENT, bodies};
+use crate::{Api, CLIENT, OTHER_CLIENT, RESOURCES, bodies, with_admin};
 use roundelay::http::{ClientIds, ServiceOptions};
 use serde_json::json;
 
@@ -19,7 +19,7 @@ async fn the_client_must_name_itself_with_a_uuid() {
 #[tokio::test]
 async fn client_ids_may_be_set_free() {
     let mut options = ServiceOptions::default();
-    options.client_ids = ClientIds::Any;
+    options.client_id_uuid_safe = ClientIds::Off;
     let api = Api::with(options).await;
     api.having("client-id", Some("ten-letters")).get("/v2/ping").await.is(204);
     api.having("client-id", Some("short")).get("/v2/ping").await.is(400);
@@ -75,6 +75,10 @@ async fn checks_come_in_order() {
     all.send("POST", "/v2/queues/$", "").await.fails(400, "Invalid queue identification");
     all.get("/v2/queues/").await.fails(400, "Invalid queue identification");
     all.send("POST", "/v2/queues/q", "").await.fails(405, "405 Method Not Allowed");
+    // The role comes last.
+    let admin = with_admin().await;
+    admin.send("PUT", "/v2/health", "").await.is(405);
+    admin.get("/v2/health").await.fails(403, "Not authorized");
 }
 
 #[tokio::test]
@@ -86,6 +90,85 @@ async fn unknown_methods_are_told_the_known_ones() {
     api.send("HEAD", "/v2/ping", "").await.is(204);
     let options = api.send("OPTIONS", "/v2/queues/q/messages", "").await.is(200);
     assert_eq!(options.header("allow"), "DELETE, GET, POST, OPTIONS");
+}
+
+#[tokio::test]
+async fn every_resource_tells_its_methods_and_refuses_others() {
+    let api = with_admin().await;
+    for (path, methods) in RESOURCES.into_iter().chain([("/", "GET")]) {
+        let told = api.send("OPTIONS", path, "").await.is(200);
+        assert_eq!(told.header("allow"), format!("{methods}, OPTIONS"), "{path}");
+        for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE"] {
+            if methods.split(", ").any(|known| known == method) {
+                continue;
+            }
+            let refused = api.send(method, path, "").await.is(405);
+            assert_eq!(refused.header("allow"), told.header("allow"), "{method} {path}");
+            if method != "HEAD" {
+                let title = refused.json()["title"].clone();
+                assert_eq!(title, "405 Method Not Allowed", "{method} {path}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_slash_more_or_less_is_another_path() {
+    let api = with_admin().await;
+    for (path, _) in RESOURCES.into_iter().filter(|(path, _)| *path != "/v2/queues") {
+        let other = match path.strip_suffix('/') {
+            Some(without) => without.to_owned(),
+            None => format!("{path}/"),
+        };
+        let refused = api.get(&other).await.fails(404, "404 Not Found");
+        assert_eq!(refused.json().as_object().unwrap().len(), 1, "{other}");
+    }
+    // This one is a queue without a name.
+    api.get("/v2/queues/").await.fails(400, "Invalid queue identification");
+}
+
+#[tokio::test]
+async fn json_must_be_acceptable_everywhere_and_that_comes_before_who_asks() {
+    let nobody = with_admin().await.having("client-id", None).having("x-project-id", None);
+    for (path, methods) in RESOURCES {
+        let method = methods.split(", ").next().unwrap();
+        for wrong in ["application/xml", "plain/text"] {
+            let picky = nobody.having("accept", Some(wrong));
+            picky.send(method, path, "").await.fails(406, "Not acceptable");
+        }
+        for fine in [None, Some("*/*"), Some("application/json")] {
+            let fine = nobody.having("accept", fine);
+            fine.send(method, path, "").await.fails(400, "Missing header value");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_is_json_whatever_its_type_says_unless_that_is_a_form() {
+    let api = Api::new().await;
+    let body = r#"{"messages": [{"body": 1}]}"#;
+    for fine in [None, Some("text/plain"), Some("application/json; charset=utf-8")] {
+        let api = api.having("content-type", fine);
+        api.send("POST", "/v2/queues/q/messages", body).await.is(201);
+    }
+    let form = api.having("content-type", Some("application/x-www-form-urlencoded"));
+    let refused = form.send("POST", "/v2/queues/q/messages", body).await;
+    refused.fails(400, "Invalid Content-Type");
+    form.send("PUT", "/v2/queues/q2", "").await.is(201);
+}
+
+#[tokio::test]
+async fn roles_decide_who_is_an_administrator() {
+    let api = Api::new().await.having("x-roles", Some("admin"));
+    // Without `admin_mode` there is nothing to be seen.
+    api.get("/v2/health").await.fails(404, "404 Not Found");
+    let api = with_admin().await;
+    for roles in [None, Some(""), Some("member,reader"), Some("administrator")] {
+        api.having("x-roles", roles).get("/v2/health").await.fails(403, "Not authorized");
+    }
+    for roles in ["admin", "member, Admin"] {
+        api.having("x-roles", Some(roles)).get("/v2/health").await.is(200);
+    }
 }
 
 #[tokio::test]
@@ -103,7 +186,7 @@ async fn every_answer_has_an_id_of_its_own() {
 #[tokio::test]
 async fn what_is_not_served_yet_is_not_there() {
     let api = Api::new().await;
-    for path in ["/v2/queues/q/subscriptions", "/v2/queues/q/share", "/v2/pools", "/v2/flavors"] {
+    for path in ["/v2/queues/q/subscriptions", "/v2/pools", "/v2/flavors", "/v2/topics"] {
         api.get(path).await.fails(404, "404 Not Found");
     }
 }

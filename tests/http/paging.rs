@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Api, OTHER_CLIENT, bodies};
+use crate::{Api, OTHER_CLIENT, bodies};
 
 /// Follows the links as they are until a page is empty; returns the bodies page by page.
 async fn walk(api: &Api, start: &str) -> Vec<Vec<Value>> {
@@ -60,6 +60,36 @@ async fn a_walk_passes_what_the_reader_posted_and_what_is_claimed() {
     assert_eq!(Value::from(pages.concat()), json!([2, 3, 4, 5]));
     let pages = walk(&api, "/v2/queues/q/messages?echo=true&limit=3&include_claimed=true").await;
     assert_eq!(Value::from(pages.concat()), json!([0, 1, 2, 3, 4, 5]));
+}
+
+#[tokio::test]
+async fn the_id_of_a_page_s_last_message_is_a_marker_too() {
+    let api = Api::new().await;
+    for n in 0..5 {
+        api.post_numbers("q", n * 5..n * 5 + 5).await;
+    }
+    let mut seen = Vec::new();
+    let mut path = "/v2/queues/q/messages?echo=true&limit=4".to_owned();
+    loop {
+        let page = api.get(&path).await.is(200).json();
+        let Some(last) = page["messages"].as_array().unwrap().last() else { break };
+        seen.extend(bodies(&page));
+        let id = last["id"].as_str().unwrap();
+        path = format!("/v2/queues/q/messages?echo=true&limit=4&marker={id}");
+        assert!(seen.len() <= 25, "{seen:?}");
+    }
+    assert_eq!(seen, (0..25).map(|n| json!(n)).collect::<Vec<_>>());
+    // What is claimed or deleted before it does not matter.
+    let listed = api.get("/v2/queues/q/messages?echo=true&limit=8").await.json();
+    let path = listed["messages"][7]["href"].as_str().unwrap().to_owned();
+    let behind = format!("/v2/queues/q/messages?echo=true&marker={}", crate::id_of(&path));
+    api.delete("/v2/queues/q/messages?pop=2").await.is(200);
+    api.post("/v2/queues/q/claims?limit=7", json!({})).await.is(201);
+    assert_eq!(bodies(&api.get(&behind).await.is(200).json())[0], 9);
+    // A message that is no more is nowhere.
+    let gone = crate::texts(&json!([listed["messages"][0]["href"]])).remove(0);
+    let behind = format!("/v2/queues/q/messages?echo=true&marker={}", crate::id_of(&gone));
+    assert_eq!(api.get(&behind).await.is(200).json(), json!({"messages": [], "links": []}));
 }
 
 #[tokio::test]

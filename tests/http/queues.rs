@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{Api, PATCH_TYPE, bodies};
+use crate::{Api, PATCH_TYPE, bodies};
 
-async fn patch(api: &Api, queue: &str, patch: Value) -> super::Answer {
+async fn patch(api: &Api, queue: &str, patch: Value) -> crate::Answer {
     let api = api.having("content-type", Some(PATCH_TYPE));
     api.send("PATCH", &format!("/v2/queues/{queue}"), patch.to_string()).await
 }
@@ -185,4 +185,117 @@ async fn deleting_a_queue_deletes_its_messages() {
     api.post_numbers("q", 5..6).await;
     let listed = api.get("/v2/queues/q/messages?echo=true").await.is(200).json();
     assert_eq!(bodies(&listed), [json!(5)]);
+}
+
+#[tokio::test]
+async fn reserved_keys_are_checked_by_value_and_shown_with_their_defaults() {
+    let api = Api::new().await;
+    let defaults = json!({
+        "_max_messages_post_size": 262_144, "_default_message_ttl": 3600,
+        "_default_message_delay": 0, "_dead_letter_queue": null,
+        "_dead_letter_queue_messages_ttl": null, "_max_claim_count": null,
+        "_enable_encrypt_messages": false,
+    });
+    assert_eq!(api.get("/v2/queues/q").await.is(200).json(), defaults);
+    for (key, fine, wrong) in [
+        ("_max_messages_post_size", vec![1, 262_144], json!([0, 262_145, -1, "1", 1.5])),
+        ("_default_message_ttl", vec![60, 1_209_600], json!([0, 59, 1_209_601, "60"])),
+        ("_default_message_delay", vec![0, 900], json!([-1, 901, "1", [1]])),
+        ("_dead_letter_queue_messages_ttl", vec![60, 1_209_600], json!([59, 1_209_601, "60"])),
+        ("_max_claim_count", vec![1, 1000], json!(["2", 1.5, {"a": 1}])),
+    ] {
+        for value in wrong.as_array().unwrap() {
+            let answer = api.send("PUT", "/v2/queues/q", json!({ key: value }).to_string()).await;
+            assert_eq!(answer.status, 400, "{key}: {value}");
+        }
+        for value in fine {
+            api.send("PUT", "/v2/queues/q", json!({ key: value }).to_string()).await.is(201);
+            assert_eq!(api.get("/v2/queues/q").await.json()[key], value, "{key}");
+            api.delete("/v2/queues/q").await.is(204);
+        }
+        // What is false by Python's idea counts as not set.
+        for falsy in [json!(null), json!(false), json!(""), json!([]), json!({})] {
+            api.send("PUT", "/v2/queues/q", json!({ key: falsy }).to_string()).await.is(201);
+            assert_eq!(api.get("/v2/queues/q").await.json()[key], defaults[key], "{key}");
+            api.delete("/v2/queues/q").await.is(204);
+        }
+    }
+    for wrong in [
+        json!({"_dead_letter_queue": 1}),
+        json!({"_enable_encrypt_messages": "yes"}),
+        json!({"_retry_policy": 1}),
+    ] {
+        api.send("PUT", "/v2/queues/q", wrong.to_string()).await.is(400);
+    }
+}
+
+#[tokio::test]
+async fn a_patch_names_a_key_by_a_pointer_of_two_parts() {
+    let api = Api::new().await;
+    api.send("PUT", "/v2/queues/q", r#"{"a": 1}"#).await.is(201);
+    for path in
+        ["/metadata", "/metadata/", "/metadata/a/", "/metadata/a/b", "metadata/a", "/x/a", ""]
+    {
+        for op in ["add", "replace", "remove"] {
+            let change = json!([{"op": op, "path": path, "value": 1}]);
+            patch(&api, "q", change).await.fails(400, "Invalid request body");
+        }
+    }
+    for change in [
+        json!([{"op": "move", "path": "/metadata/a", "value": 1}]),
+        json!([{"op": "add", "path": "/metadata/a"}]),
+        json!([{"path": "/metadata/a", "value": 1}]),
+        json!([{"op": "add", "value": 1}]),
+        json!([1]),
+    ] {
+        patch(&api, "q", change).await.fails(400, "Invalid request body");
+    }
+    let escaped = json!([{"op": "add", "path": "/metadata/b~1c~0d", "value": 2}]);
+    assert_eq!(patch(&api, "q", escaped).await.is(200).json()["b/c~d"], 2);
+    let unset = json!([{"op": "remove", "path": "/metadata/_max_claim_count"}]);
+    patch(&api, "q", unset).await.is(200);
+    for op in ["replace", "remove"] {
+        let missing = json!([{"op": op, "path": "/metadata/none", "value": 1}]);
+        patch(&api, "q", missing).await.fails(409, "Resource conflict");
+    }
+    assert_eq!(api.get("/v2/queues/q").await.json()["a"], 1);
+}
+
+#[tokio::test]
+async fn links_of_a_queue_list_repeat_the_parameters() {
+    let api = Api::new().await;
+    let empty = api.get("/v2/queues?with_count=true").await.is(200).json();
+    assert_eq!(empty, json!({"queues": [], "links": []}));
+    for name in ["a", "ab", "b"] {
+        api.send("PUT", &format!("/v2/queues/{name}"), r#"{"x": 1}"#).await.is(201);
+    }
+    let page = api.get("/v2/queues?detailed=true&limit=1&name=a&with_count=1&x=1").await.json();
+    assert_eq!(page["count"], 2);
+    let href = page["links"][0]["href"].as_str().unwrap();
+    assert!(href.starts_with("/v2/queues?") && href.ends_with("marker=a"), "{href}");
+    for part in ["detailed=true", "limit=1", "name=a", "with_count=1"] {
+        assert!(href.contains(part), "{href}");
+    }
+    let next = api.get(href).await.is(200).json();
+    assert_eq!(next["queues"][0]["name"], "ab");
+    assert_eq!(next["queues"][0]["metadata"], json!({"x": 1}));
+    // A last page has a link all the same; the page behind it is empty.
+    let last = api.get(next["links"][0]["href"].as_str().unwrap()).await.is(200).json();
+    assert_eq!(last, json!({"queues": [], "links": [], "count": 2}));
+    // A queue that is not there is a place in the order.
+    assert_eq!(api.get("/v2/queues?marker=aa").await.json()["queues"][0]["name"], "ab");
+}
+
+#[tokio::test]
+async fn names_of_queues_have_64_characters_of_a_small_alphabet() {
+    let api = Api::new().await;
+    let longest = "x".repeat(64);
+    for fine in ["a", "A.b-c_9", longest.as_str()] {
+        api.send("PUT", &format!("/v2/queues/{fine}"), "").await.is(201);
+    }
+    let longer = "x".repeat(65);
+    for wrong in ["a%20b", "a%2Fb", "%C3%BC", "%FF", "a+b", "$", longer.as_str()] {
+        let answer = api.send("PUT", &format!("/v2/queues/{wrong}"), "").await;
+        answer.fails(400, "Invalid queue identification");
+    }
 }

@@ -1,8 +1,11 @@
 //! The life of a claim.
 
+use std::time::Duration;
+
+use roundelay::http::ServiceOptions;
 use serde_json::{Value, json};
 
-use super::{Api, bodies};
+use crate::{Api, bodies};
 
 const CLAIMS: &str = "/v2/queues/q/claims";
 
@@ -120,4 +123,82 @@ async fn malformed_claims_are_refused() {
     }
     api.send("POST", "/v2/queues/none/claims", "").await.is(204);
     api.send("POST", CLAIMS, "").await.is(201);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_is_over_gives_its_messages_back() {
+    let api = Api::new().await;
+    let paths = api.post_numbers("q", 0..2).await;
+    let (path, claimed) = claim(&api, 1).await;
+    tokio::time::sleep(Duration::from_secs(50)).await;
+    assert_eq!(api.get(&path).await.is(200).json()["age"], 50);
+    api.send("PATCH", &path, r#"{"ttl": 100, "grace": 60}"#).await.is(204);
+    assert_eq!(api.get(&path).await.is(200).json()["age"], 0);
+    tokio::time::sleep(Duration::from_secs(99)).await;
+    api.get(&path).await.is(200);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    api.get(&path).await.fails(404, "Not found");
+    api.send("PATCH", &path, "{}").await.fails(404, "Not found");
+    api.delete(&path).await.is(204);
+    let href = claimed["messages"][0]["href"].as_str().unwrap();
+    api.delete(href).await.fails(400, "Unable to delete");
+    // The message lives on, at its old place.
+    api.get(&paths[0]).await.is(200);
+    assert_eq!(bodies(&claim(&api, 5).await.1), [json!(0), json!(1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_extends_the_life_of_messages() {
+    let api = Api::new().await;
+    let message = json!({"messages": [{"body": 1, "ttl": 60}]});
+    let posted = api.post("/v2/queues/q/messages", message).await.is(201);
+    let message = crate::texts(&posted.json()["resources"]).remove(0);
+    let (path, _) = claim(&api, 1).await;
+    // The claim's 100 s and its grace of 60 s outlast the message's own 60 s.
+    tokio::time::sleep(Duration::from_secs(90)).await;
+    api.get(&message).await.is(200);
+    api.send("PATCH", &path, r#"{"ttl": 200, "grace": 100}"#).await.is(204);
+    tokio::time::sleep(Duration::from_secs(290)).await;
+    api.get(&message).await.is(200);
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    api.get(&message).await.is(404);
+}
+
+#[tokio::test]
+async fn messages_of_a_released_claim_go_before_later_ones_and_to_one_claim_only() {
+    let api = Api::new().await;
+    api.post_numbers("q", 0..3).await;
+    let (first, _) = claim(&api, 1).await;
+    let (_, second) = claim(&api, 1).await;
+    assert_eq!(bodies(&second), [json!(1)]);
+    api.delete(&first).await.is(204);
+    // What the second claim holds is passed over.
+    assert_eq!(bodies(&claim(&api, 5).await.1), [json!(0), json!(2)]);
+}
+
+#[tokio::test]
+async fn a_claim_without_messages_is_still_there() {
+    let api = Api::new().await;
+    api.post_numbers("q", 0..1).await;
+    let (path, claimed) = claim(&api, 1).await;
+    api.delete(claimed["messages"][0]["href"].as_str().unwrap()).await.is(204);
+    assert!(bodies(&api.get(&path).await.is(200).json()).is_empty());
+    api.delete(&path).await.is(204);
+    api.get(&path).await.is(404);
+}
+
+#[tokio::test]
+async fn a_claim_without_times_lasts_as_long_as_the_service_says() {
+    let api = Api::new().await;
+    api.post_numbers("q", 0..11).await;
+    let claimed = api.send("POST", CLAIMS, "").await.is(201);
+    assert_eq!(bodies(&claimed.json()).len(), 10);
+    assert_eq!(api.get(claimed.header("location")).await.json()["ttl"], 300);
+    let mut options = ServiceOptions::default();
+    (options.default_claim_ttl, options.max_claim_ttl) = (70, 80);
+    let api = Api::with(options).await;
+    api.post_numbers("q", 0..1).await;
+    api.post(CLAIMS, json!({"ttl": 81})).await.is(400);
+    let claimed = api.send("POST", CLAIMS, "").await.is(201);
+    assert_eq!(api.get(claimed.header("location")).await.json()["ttl"], 70);
 }

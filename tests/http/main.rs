@@ -1,11 +1,27 @@
 //! The Zaqar v2 service, asked in the way clients ask it, on embedded nodes.
+#![expect(clippy::unwrap_used, reason = "a helper of tests may panic as tests do")]
 
+mod access;
 mod claims;
+#[cfg(feature = "cli")]
+mod command;
+mod errors;
 mod headers;
+mod keystone;
 mod messages;
+mod metrics;
+mod msgpack;
 mod paging;
 mod queues;
+mod redis;
+#[expect(dead_code, reason = "other tests need more of it")]
+#[path = "../it/redis_server.rs"]
+mod redis_server;
 mod served;
+mod signed;
+mod slow;
+mod socket;
+mod too_much;
 mod tour;
 
 use axum::Router;
@@ -13,7 +29,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use roundelay::Store;
-use roundelay::http::{ServiceOptions, router};
+use roundelay::http::{Gate, Metrics, ServiceOptions, guarded_router};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
@@ -24,6 +40,7 @@ const PATCH_TYPE: &str = "application/openstack-messaging-v2.0-json-patch";
 /// A client of a service of its own.
 #[derive(Clone)]
 struct Api {
+    store: Store,
     router: Router,
     headers: Vec<(&'static str, String)>,
 }
@@ -67,9 +84,15 @@ impl Api {
     }
 
     async fn with(options: ServiceOptions) -> Self {
+        Self::guarded(options, Gate::open()).await
+    }
+
+    async fn guarded(options: ServiceOptions, gate: Gate) -> Self {
         let store = Store::builder().embedded(3).open().await.unwrap();
         let headers = vec![("client-id", CLIENT.into()), ("x-project-id", "p".into())];
-        Self { router: router(store, options), headers }
+        let metrics = Metrics::new(store.clone());
+        let router = guarded_router(store.clone(), options, gate, metrics);
+        Self { store, router, headers }
     }
 
     /// The same service with one header changed; `None` leaves it out.
@@ -77,7 +100,7 @@ impl Api {
         let mut headers = self.headers.clone();
         headers.retain(|(other, _)| *other != name);
         headers.extend(value.map(|value| (name, value.to_owned())));
-        Self { router: self.router.clone(), headers }
+        Self { headers, ..self.clone() }
     }
 
     async fn send(&self, method: &str, path: &str, body: impl Into<String>) -> Answer {
@@ -115,6 +138,29 @@ impl Api {
         let posted = self.post(&path, json!({ "messages": messages })).await.is(201).json();
         texts(&posted["resources"])
     }
+}
+
+/// All resources, with the methods that they know.
+const RESOURCES: [(&str, &str); 12] = [
+    ("/v2/", "GET"),
+    ("/v2/ping", "GET, HEAD"),
+    ("/v2/health", "GET"),
+    ("/v2/queues", "GET"),
+    ("/v2/queues/q", "DELETE, GET, PATCH, PUT"),
+    ("/v2/queues/q/stats", "GET"),
+    ("/v2/queues/q/purge", "POST"),
+    ("/v2/queues/q/messages", "DELETE, GET, POST"),
+    ("/v2/queues/q/messages/m", "DELETE, GET"),
+    ("/v2/queues/q/claims", "POST"),
+    ("/v2/queues/q/claims/c", "DELETE, GET, PATCH"),
+    ("/v2/queues/q/share", "POST"),
+];
+
+/// A service that has something for administrators, too.
+async fn with_admin() -> Api {
+    let mut options = ServiceOptions::default();
+    options.admin_mode = true;
+    Api::with(options).await
 }
 
 fn texts(values: &Value) -> Vec<String> {

@@ -1,60 +1,14 @@
 //! The service on a socket: connections, bodies that are too long, and an end in order.
 
-use std::time::Duration;
-
-use roundelay::Store;
-use roundelay::http::{ServiceOptions, router, serve};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::CLIENT;
-
-const LONG: Duration = Duration::from_secs(20);
-
-struct Server {
-    address: std::net::SocketAddr,
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<std::io::Result<()>>,
-}
-
-async fn start() -> Server {
-    let store = Store::builder().embedded(3).open().await.unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (stop, stopped) = oneshot::channel();
-    let shutdown = async move { drop(stopped.await) };
-    let task = tokio::spawn(serve(listener, router(store, ServiceOptions::default()), shutdown));
-    Server { address, stop, task }
-}
-
-fn head(method: &str, path: &str, more: &str) -> String {
-    format!(
-        "{method} {path} HTTP/1.1\r\nHost: x\r\nClient-ID: {CLIENT}\r\nX-Project-Id: p\r\n{more}\r\n"
-    )
-}
-
-/// Reads until the connection ends.
-async fn rest(stream: &mut TcpStream) -> String {
-    let mut text = Vec::new();
-    timeout(LONG, stream.read_to_end(&mut text)).await.unwrap().unwrap();
-    String::from_utf8(text).unwrap()
-}
-
-/// Reads the head of an answer without a body.
-async fn answer(stream: &mut TcpStream) -> String {
-    let mut text = String::new();
-    while !text.ends_with("\r\n\r\n") {
-        text.push(char::from(timeout(LONG, stream.read_u8()).await.unwrap().unwrap()));
-    }
-    text
-}
+use crate::socket::{LONG, Server, answer, head, rest};
 
 #[tokio::test]
 async fn idle_connections_end_and_requests_in_flight_are_answered() {
-    let Server { address, stop, task } = start().await;
+    let Server { address, stop, task } = Server::start().await;
     let mut idle = TcpStream::connect(address).await.unwrap();
     idle.write_all(head("GET", "/v2/ping", "").as_bytes()).await.unwrap();
     assert!(answer(&mut idle).await.starts_with("HTTP/1.1 204"));
@@ -73,7 +27,7 @@ async fn idle_connections_end_and_requests_in_flight_are_answered() {
 
 #[tokio::test]
 async fn a_body_that_is_too_long_is_refused_announced_or_not() {
-    let Server { address, stop, task } = start().await;
+    let Server { address, stop, task } = Server::start().await;
     let mut announced = TcpStream::connect(address).await.unwrap();
     let more = "Content-Length: 1000000000\r\nConnection: close\r\n";
     let path = "/v2/queues/q/messages";
@@ -94,7 +48,7 @@ async fn a_body_that_is_too_long_is_refused_announced_or_not() {
 
 #[tokio::test]
 async fn a_chunked_body_is_read_like_any_other() {
-    let Server { address, stop, task } = start().await;
+    let Server { address, stop, task } = Server::start().await;
     let mut stream = TcpStream::connect(address).await.unwrap();
     let more = "Transfer-Encoding: chunked\r\nConnection: close\r\n";
     let body = r#"{"messages": [{"body": 1}]}"#;

@@ -1,0 +1,171 @@
+//! Requests to Keystone: one connection each, bounded in time and bytes.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::uri::Scheme;
+use axum::http::{HeaderMap, Request, StatusCode, Uri};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use serde::Deserialize;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+/// How long one request may take.
+const LIMIT: Duration = Duration::from_secs(5);
+/// Longest answer, in bytes: a token with its service catalogue has some tens of thousands.
+const MAX_ANSWER_BYTES: usize = 1 << 20;
+
+/// Something that is never shown.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes a secret.
+    pub fn new(secret: impl Into<String>) -> Self {
+        Self(secret.into())
+    }
+
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// Where requests go.
+pub(super) struct Upstream {
+    host: String,
+    port: u16,
+    /// In front of the paths of requests; without a slash at its end.
+    prefix: String,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        write!(f, "Upstream({scheme}://{}:{}{})", self.host, self.port, self.prefix)
+    }
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+/// Why nothing came back, for the log.
+pub(super) type Unreached = Box<dyn std::error::Error + Send + Sync>;
+
+impl Upstream {
+    /// Takes an `http` or `https` URL.
+    pub(super) fn new(url: &str) -> io::Result<Self> {
+        let wrong = |what: &str| {
+            io::Error::new(io::ErrorKind::InvalidInput, format!("keystone: {url:?}: {what}"))
+        };
+        let uri: Uri = url.parse().map_err(|_| wrong("not a URL"))?;
+        let secure = match uri.scheme() {
+            Some(scheme) if *scheme == Scheme::HTTPS => true,
+            Some(scheme) if *scheme == Scheme::HTTP => false,
+            _ => return Err(wrong("must start with http:// or https://")),
+        };
+        let host = uri.host().ok_or_else(|| wrong("without a host"))?.to_owned();
+        let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
+        let prefix = uri.path().trim_end_matches('/').to_owned();
+        let tls = if secure { Some((connector()?, server_name(&host)?)) } else { None };
+        Ok(Self { host, port, prefix, tls })
+    }
+
+    /// Sends a request for `path`, below the URL's own.
+    pub(super) async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> Result<Answer, Unreached> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.prefix))
+            .header("host", format!("{}:{}", self.host, self.port))
+            .header("accept", "application/json")
+            .header("content-type", "application/json");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(body))?;
+        timeout(LIMIT, self.exchange(request)).await?
+    }
+
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Answer, Unreached> {
+        // An IPv6 address stands in brackets in a URL, and nowhere else.
+        let host = self.host.trim_matches(['[', ']']);
+        let stream = TcpStream::connect((host, self.port)).await?;
+        match &self.tls {
+            Some((connector, name)) => {
+                talk(connector.connect(name.clone(), stream).await?, request).await
+            }
+            None => talk(stream, request).await,
+        }
+    }
+}
+
+async fn talk<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Answer, Unreached>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let exchange = async {
+        let (head, body) = sender.send_request(request).await?.into_parts();
+        let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await?.to_bytes();
+        Ok::<_, Unreached>(Answer { status: head.status, headers: head.headers, body })
+    };
+    // The connection has to be driven while it is used; it ends with this call.
+    tokio::pin!(exchange);
+    tokio::select! {
+        biased;
+        answer = &mut exchange => answer,
+        ended = connection => {
+            ended?;
+            // Its last bytes may be an answer.
+            exchange.await
+        }
+    }
+}
+
+fn server_name(host: &str) -> io::Result<ServerName<'static>> {
+    ServerName::try_from(host.trim_matches(['[', ']']).to_owned())
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))
+}
+
+/// Trusts whom the system trusts.
+fn connector() -> io::Result<TlsConnector> {
+    let mut roots = rustls::RootCertStore::empty();
+    let found = rustls_native_certs::load_native_certs();
+    for error in &found.errors {
+        tracing::warn!(%error, "a certificate of the system cannot be used");
+    }
+    roots.add_parsable_certificates(found.certs);
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(TlsConnector::from(Arc::new(config)))
+}

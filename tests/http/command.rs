@@ -1,0 +1,35 @@
+//! `roundelay serve` as it is started: who may be let in from where.
+
+use std::process::{Command, Output, Stdio};
+
+/// Runs the command until it ends by itself; it is not given nodes, so it needs none.
+fn serve(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_roundelay"))
+        .arg("serve")
+        .args(arguments)
+        .env_remove("ROUNDELAY_NODES")
+        .env_remove("ROUNDELAY_TOKENS")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn a_service_without_tokens_does_not_listen_to_the_world() {
+    for address in ["0.0.0.0:0", "[::]:0"] {
+        let refused = serve(&["--listen", address]);
+        let told = String::from_utf8(refused.stderr).unwrap();
+        // A machine without IPv6 cannot listen there at all.
+        assert!(!refused.status.success(), "{told}");
+        assert!(told.contains("--insecure") || told.contains("listen on [::]:0"), "{told}");
+        assert!(!told.contains("listening on"), "{told}");
+    }
+}
+
+#[test]
+fn a_file_of_tokens_that_cannot_be_read_ends_the_service_before_it_starts() {
+    let refused = serve(&["--listen", "127.0.0.1:0", "--tokens", "no such file"]);
+    let told = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(2), "{told}");
+    assert!(told.starts_with("roundelay: ") && !told.contains("listening on"), "{told}");
+}
