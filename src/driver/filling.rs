@@ -22,8 +22,11 @@ use crate::protocol::manifest::{Manifest, Replica, Segment, Standing};
 
 /// Bytes of one batch of a copy: what a node can do between two posts without being noticed.
 const COPY_BYTES: u32 = 256 * 1024;
-/// How long one batch of a copy may take.
-const COPY_PATIENCE: Duration = Duration::from_secs(2);
+/// How long one batch of a copy may take: so many times the patience that the node is worth for a
+/// common question, within these bounds. Others wait for the repair behind it.
+const COPY_PATIENCES: u32 = 8;
+const MIN_COPY_PATIENCE: Duration = Duration::from_millis(400);
+const MAX_COPY_PATIENCE: Duration = Duration::from_secs(2);
 /// Segments copied at the same time.
 const COPIES_IN_FLIGHT: usize = 4;
 /// How often what was filled is promoted.
@@ -314,9 +317,11 @@ impl Core {
         at: ReplicaAt,
         op: Op,
     ) -> Result<T, Failure> {
+        let patience = self.pool.patience(at.cookie.node).saturating_mul(COPY_PATIENCES);
+        let patience = patience.clamp(MIN_COPY_PATIENCE, MAX_COPY_PATIENCE);
         let replies = self
             .pool
-            .ask_within(at.cookie.node, vec![op], COPY_PATIENCE)
+            .ask_within(at.cookie.node, vec![op], patience)
             .await
             .map_err(Failure::Silent)?;
         let reply = replies.into_iter().next().unwrap_or(crate::node::Reply::Done);
