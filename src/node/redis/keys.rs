@@ -26,8 +26,6 @@ pub(super) enum Key {
     /// | `P:t` | hash | reference → what a joining replica was asked of a block to come |
     /// | `P:z` | string | the next ordinal to wipe |
     Replica(ReplicaAt),
-    /// Hash `P:m`.
-    Meta(ReplicaAt),
     /// String `P:b:PRODUCER:NUMBER`.
     Block(ReplicaAt, ProducerId, u32),
     /// Sorted set: placements by when somebody should look at them.
@@ -43,9 +41,8 @@ impl Key {
     pub(super) fn name(self) -> String {
         match self {
             Self::Replica(at) => replica(at.cookie, at.placement),
-            Self::Meta(at) => replica(at.cookie, at.placement) + ":m",
             Self::Block(at, producer, number) => {
-                format!("{}:b:{producer}:{number}", replica(at.cookie, at.placement))
+                block(&replica(at.cookie, at.placement), producer, number)
             }
             Self::Due(cookie) => life(cookie) + "due",
             Self::Keeper(cookie) => life(cookie) + "k",
@@ -53,11 +50,68 @@ impl Key {
     }
 }
 
+/// The two keys that an append names: the block, and the hash `P:m` of its replica.
+pub(super) fn of_append(at: ReplicaAt, producer: ProducerId, number: u32) -> (String, String) {
+    let replica = replica(at.cookie, at.placement);
+    let block = block(&replica, producer, number);
+    (block, replica + ":m")
+}
+
+fn block(replica: &str, producer: ProducerId, number: u32) -> String {
+    let mut name = String::with_capacity(replica.len() + 32);
+    name.push_str(replica);
+    name.push_str(":b:");
+    hex(&mut name, producer.0);
+    name.push(':');
+    name.push_str(&number.to_string());
+    name
+}
+
 /// What all keys of one life of a node start with: another life finds none of them.
 fn life(cookie: Cookie) -> String {
-    format!("rl:{}:{}:", cookie.pool, cookie.incarnation)
+    let mut name = String::with_capacity(64);
+    name.push_str("rl:");
+    hex(&mut name, cookie.pool.0);
+    name.push(':');
+    name.push_str(&cookie.incarnation.0.to_string());
+    name.push(':');
+    name
 }
 
 fn replica(cookie: Cookie, placement: Placement) -> String {
-    format!("{}{placement}", life(cookie))
+    let mut name = life(cookie);
+    hex(&mut name, placement.0);
+    name
+}
+
+/// As ids show themselves. Each block has two names on each of three nodes, and `write!` takes
+/// several times as long.
+fn hex(out: &mut String, id: u64) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for shift in (0..16).rev() {
+        let digit = DIGITS.get((id >> (4 * shift)) as usize & 15).copied().unwrap_or(b'0');
+        out.push(char::from(digit));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{Incarnation, NodeId, PoolId};
+
+    #[test]
+    fn names_have_ids_as_they_show_themselves() {
+        for number in [0, 1, 0x0123_4567_89ab_cdef, u64::MAX] {
+            let (pool, incarnation) = (PoolId(number), Incarnation(7));
+            let cookie = Cookie { pool, node: NodeId(3), incarnation };
+            let at = ReplicaAt { cookie, placement: Placement(number ^ 5) };
+            let producer = ProducerId(number ^ 9);
+            let (block, meta) = of_append(at, producer, 42);
+            let replica = format!("rl:{pool}:{incarnation}:{}", at.placement);
+            assert_eq!(Key::Replica(at).name(), replica);
+            assert_eq!(meta, format!("{replica}:m"));
+            assert_eq!(block, format!("{replica}:b:{producer}:42"));
+            assert_eq!(block, Key::Block(at, producer, 42).name());
+        }
+    }
 }

@@ -13,12 +13,15 @@ local INDEX = '<c8I4I2I2I6I4I4I2'
 
 -- Removes what the transaction wrote, unless the replica had it: then nothing was written.
 local function remove(key, m, raw)
-  local number, producer = (unpack('<I4', raw)), raw:sub(-8)
-  local known = call('HGET', m, 'p' .. hex(producer))
-  if known and number <= (unpack('<I4', known)) then
+  local number, field = (unpack('<I4', raw)), 'p' .. key:sub(#m + 2, #m + 17)
+  local known = call('HGET', m, field)
+  if known and number > 0 and number <= (unpack('<I4', known)) then
     local p = m:sub(1, -3)
-    local ord = ordinal_of(p, producer, number)
-    if ord and call('GETRANGE', p .. ':i', 32 * ord + 14, 32 * ord + 15) ~= '\0\0' then return end
+    local ord = call('GETRANGE', p .. ':o:' .. field:sub(2), 4 * number - 4, 4 * number - 1)
+    if #ord == 4 then
+      local live = 32 * (unpack('<I4', ord)) + 14
+      if call('GETRANGE', p .. ':i', live, live + 1) ~= '\0\0' then return end
+    end
   end
   call('UNLINK', key)
 end
@@ -33,10 +36,13 @@ local function again(m, field, known, frontier, number, noted, digest, bytes)
   return {'ok', 1, bytes}
 end
 
+-- Comparisons instead of math.min and math.max, and APPEND where SETRANGE would do: each call and
+-- each number that is written as text costs as much as ten lines of this.
 local function take(key, m, raw)
   local number, noted, sent, live, head, minttl, maxttl, maxdelay, body, size, digest, producer =
     unpack('<I4I4I2I2I2I4I4I4I4I4c8c8', raw)
-  local field = 'p' .. key:sub(#m + 2, #m + 17)
+  local name = key:sub(#m + 2, #m + 17)
+  local field = 'p' .. name
   local got = call('HMGET', m, 'h', field)
   if not got[1] then return {'gone'} end
   local role, sealed, told, producers, arrived, bytes, left, held, minexp, maxexp, cursor, picks,
@@ -44,24 +50,29 @@ local function take(key, m, raw)
   local frontier, old_noted = 0, 0
   if got[2] then frontier, old_noted = unpack('<I4I4', got[2]) end
   if number <= frontier then
-    return again(m, field, got[2], frontier, number, noted, digest, tostring(bytes))
+    return again(m, field, got[2], frontier, number, noted, digest, bytes)
   end
   if sealed == 1 then return {'sealed'} end
   if frontier == 0 and producers >= 48 then return {'producers'} end
   if number ~= frontier + 1 then return {'gap', frontier} end
-  local p = m:sub(1, -3)
+  local p = m:sub(1, -2)
   if live > 0 then
-    minexp, maxexp = math.min(minexp, now + minttl), math.max(maxexp, now + maxttl)
-    if maxdelay > 0 then call('ZADD', p .. ':y', now + maxdelay, arrived) end
+    if now + minttl < minexp then minexp = now + minttl end
+    if now + maxttl > maxexp then maxexp = now + maxttl end
+    if maxdelay > 0 then call('ZADD', p .. 'y', now + maxdelay, arrived) end
   end
-  call('SETRANGE', p .. ':o:' .. field:sub(2), 4 * number - 4, pack('<I4', arrived))
-  call('APPEND', p .. ':i', pack(INDEX, producer, number, sent, live, now, minttl, body, head))
-  if arrived == 0 then call('ZADD', p:sub(1, -17) .. 'due', now + OPEN_DUE, p:sub(-16)) end
+  -- A producer's blocks come without gaps, so the next ordinal's place is the end.
+  call('APPEND', p .. 'o:' .. name, pack('<I4', arrived))
+  call('APPEND', p .. 'i', pack(INDEX, producer, number, sent, live, now, minttl, body, head))
+  if arrived == 0 then call('ZADD', p:sub(1, -18) .. 'due', now + OPEN_DUE, p:sub(-17, -2)) end
   if frontier == 0 then producers = producers + 1 end
-  call('HSET', m, 'h', pack(NUMBERS, role, sealed, told, producers, arrived + 1, bytes + size,
+  if noted > number then noted = number end
+  if noted < old_noted then noted = old_noted end
+  bytes = bytes + size
+  call('HSET', m, 'h', pack(NUMBERS, role, sealed, told, producers, arrived + 1, bytes,
     left + live, held, minexp, maxexp, cursor, picks, first),
-    field, pack('<I4I4', number, math.max(old_noted, math.min(noted, number))) .. digest)
-  return {'ok', 0, tostring(bytes + size)}
+    field, pack('<I4I4', number, noted) .. digest)
+  return {'ok', 0, bytes}
 end
 
 local replies = {}

@@ -6,10 +6,9 @@ use redis::{Cmd, Pipeline};
 use super::pack::{
     Shape, ballot, copy_numbers, fresh, id, lives, marks, numbers, rank, references,
 };
-use crate::block::Block;
-use crate::id::{ClaimKey, Cookie, Epoch, Fencing, ReplicaAt, Version};
+use crate::id::{ClaimKey, Cookie, Epoch, Fencing, Placement, ProducerId, ReplicaAt, Version};
 use crate::node::redis::inspect;
-use crate::node::redis::keys::{COOKIE, Key};
+use crate::node::redis::keys::{COOKIE, Key, of_append};
 use crate::node::redis::script::Script;
 use crate::node::{
     Accept, Append, CopiedBlock, Delete, Guard, Hold, Index, Op, Open, Pick, Read, RegisterDump,
@@ -289,7 +288,7 @@ fn index_arguments(index: Option<&Index>, cmd: &mut Cmd) {
 pub(in crate::node::redis) struct Appends {
     cookie: Option<Cookie>,
     blocks: Vec<OneAppend>,
-    keys: std::collections::HashSet<String>,
+    named: std::collections::HashSet<(Placement, ProducerId, u32)>,
 }
 
 #[derive(Debug)]
@@ -305,16 +304,17 @@ impl Appends {
     /// Takes an append in, unless it must wait for the next transaction: one that is meant for
     /// another life, or a block that is here already (its write would be taken for this one's).
     pub(in crate::node::redis) fn push(&mut self, append: &Append) -> bool {
-        let key = Key::Block(append.at, append.producer, append.block).name();
         let cookie = *self.cookie.get_or_insert(append.at.cookie);
-        if cookie != append.at.cookie || !self.keys.insert(key.clone()) {
+        let name = (append.at.placement, append.producer, append.block);
+        if cookie != append.at.cookie || !self.named.insert(name) {
             return false;
         }
         // What is no block holds no message.
-        let shape = Block::decode(&append.bytes).map(|block| Shape::of(&block)).unwrap_or_default();
+        let shape = Shape::of_bytes(&append.bytes).unwrap_or_default();
+        let (key, meta) = of_append(append.at, append.producer, append.block);
         self.blocks.push(OneAppend {
             key,
-            meta: Key::Meta(append.at).name(),
+            meta,
             bytes: (shape.live > 0).then(|| append.bytes.clone()),
             numbers: numbers(append, &shape),
         });
@@ -328,16 +328,21 @@ impl Appends {
     /// Appends the commands; how many they are.
     pub(in crate::node::redis) fn commands(&self, context: &Context, pipe: &mut Pipeline) -> usize {
         let Some(cookie) = self.cookie else { return 0 };
-        let mut keys = Vec::with_capacity(self.blocks.len() * 2);
         let before = pipe.len();
         pipe.cmd("MULTI");
-        for OneAppend { key, meta, bytes, .. } in &self.blocks {
+        for OneAppend { key, bytes, .. } in &self.blocks {
             if let Some(bytes) = bytes {
-                pipe.cmd("SET").arg(key).arg(&bytes[..]).arg("NX");
+                let mut cmd = Cmd::with_capacity(4, key.len() + bytes.len() + 8);
+                cmd.arg("SET").arg(key).arg(&bytes[..]).arg("NX");
+                pipe.add_command(cmd);
             }
-            keys.extend([key.clone(), meta.clone()]);
         }
-        let mut cmd = context.script(Script::Append, cookie, &keys);
+        let mut cmd = Cmd::with_capacity(5 + 3 * self.blocks.len(), 256 * (1 + self.blocks.len()));
+        cmd.arg("EVALSHA").arg(Script::Append.sha()).arg(1 + 2 * self.blocks.len()).arg(COOKIE);
+        for OneAppend { key, meta, .. } in &self.blocks {
+            cmd.arg(key).arg(meta);
+        }
+        cmd.arg(context.wanted(cookie));
         for block in &self.blocks {
             cmd.arg(&block.numbers[..]);
         }

@@ -3,12 +3,14 @@
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::block::{Block, HEADER_LEN, MAX_MESSAGES, RECORD_LEN, Record, State, UNSTAMPED};
+use crate::block::{
+    Block, BlockHeader, HEADER_LEN, MAX_MESSAGES, NotABlock, RECORD_LEN, Record, State, UNSTAMPED,
+};
 use crate::id::{Fencing, MessageRef, ProducerId};
 use crate::node::{Append, Ballot, CopiedBlock, CopiedMark};
 
 /// What scripts are told of a block's messages, so that they need not look.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub(super) struct Shape {
     sent: u16,
     pub(super) live: u16,
@@ -43,6 +45,30 @@ impl Shape {
         let head = HEADER_LEN + block.records.len() * RECORD_LEN + extras;
         shape.head = u16::try_from(head).unwrap_or(u16::MAX);
         shape
+    }
+
+    /// The same of a stored block, without taking its envelopes apart.
+    pub(super) fn of_bytes(bytes: &[u8]) -> Result<Self, NotABlock> {
+        let header = BlockHeader::decode(bytes)?;
+        let bodies = bytes.len().saturating_sub(header.bodies_at);
+        let mut shape = Self { sent: header.sent, min_ttl: u32::MAX, ..Self::default() };
+        let mut start = 0;
+        for record in &header.records {
+            let end = usize::try_from(record.end).unwrap_or(usize::MAX);
+            if end < start || end > bodies {
+                return Err(NotABlock("an envelope ends outside the block"));
+            }
+            if record.state != State::Ended {
+                shape.live += 1;
+                shape.min_ttl = shape.min_ttl.min(record.ttl_ms);
+                shape.max_ttl = shape.max_ttl.max(record.ttl_ms);
+                shape.max_delay = shape.max_delay.max(record.delay_ms);
+                shape.body = shape.body.saturating_add(narrow(end - start + RECORD_LEN));
+            }
+            start = end;
+        }
+        shape.head = u16::try_from(header.bodies_at).unwrap_or(u16::MAX);
+        Ok(shape)
     }
 }
 
@@ -140,4 +166,40 @@ pub(super) fn references(refs: &[MessageRef]) -> Vec<u8> {
         out.push(*index);
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::ClientId;
+
+    fn record(state: State, client: Option<&str>, len: usize) -> Record {
+        Record {
+            index: 0,
+            state,
+            client: client.map(|client| ClientId::new(client).unwrap()),
+            ttl_ms: 1000 + u32::try_from(len).unwrap(),
+            delay_ms: 7 * u32::try_from(len).unwrap(),
+            envelope: Bytes::from(vec![0; len]),
+        }
+    }
+
+    #[test]
+    fn a_stored_block_has_the_shape_of_the_block() {
+        let block = Block::of([
+            record(State::Ready, Some("one"), 10),
+            record(State::Ended, None, 500),
+            record(State::Delayed, Some("another"), 300),
+            record(State::Ready, Some("one"), 0),
+        ]);
+        let shape = Shape::of(&block);
+        assert_eq!((shape.live, shape.body), (3, 310 + 3 * narrow(RECORD_LEN)));
+        assert_eq!(Shape::of_bytes(&block.encode()), Ok(shape));
+    }
+
+    #[test]
+    fn a_block_that_is_cut_short_has_no_shape() {
+        let stored = Block::of([record(State::Ready, None, 10)]).encode();
+        assert!(Shape::of_bytes(&stored[..stored.len() - 1]).is_err());
+    }
 }

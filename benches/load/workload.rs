@@ -1,0 +1,69 @@
+//! What a target is asked to do.
+
+use clap::ValueEnum;
+
+/// Messages of one filling call before lists and claims.
+pub(crate) const FILLING: usize = 100;
+/// Readers that follow the posters of a fan-out.
+pub(crate) const READERS: usize = 10;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum What {
+    /// Posts.
+    Post,
+    /// Pages of `messages` messages, from marker to marker, again and again.
+    List,
+    /// Claims of up to `messages` messages, which are deleted by one call, until none is left.
+    Take,
+    /// Posts that ten readers follow; latency is from the post's start to each reader's sight.
+    Fan,
+}
+
+/// A load, the same for all targets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Workload {
+    pub(crate) what: What,
+    /// Calls under way at the same time, in a closed loop.
+    pub(crate) workers: usize,
+    pub(crate) queues: usize,
+    /// Bytes of a message's body.
+    pub(crate) size: usize,
+    /// Messages of one call.
+    pub(crate) messages: usize,
+    /// Messages that are there before.
+    pub(crate) backlog: usize,
+}
+
+impl Workload {
+    /// The same with what cannot be put right: at least one of everything, and room in each body
+    /// for the time at which it was posted.
+    pub(crate) fn in_range(self) -> Self {
+        Self {
+            workers: self.workers.max(1),
+            queues: self.queues.max(1),
+            size: self.size.max(16),
+            messages: self.messages.max(1),
+            ..self
+        }
+    }
+
+    pub(crate) fn name(&self) -> String {
+        let Self { workers, queues, size, messages, backlog, .. } = self;
+        let queues = if *queues == 1 { "1 queue".into() } else { format!("{queues} queues") };
+        match self.what {
+            What::Post => {
+                format!("post: {workers} posters, {queues}, {messages} of {size} B a call")
+            }
+            What::List => format!(
+                "list: {workers} readers, {queues}, pages of {messages}, {backlog} of {size} B"
+            ),
+            What::Take => format!(
+                "claim and delete: {workers} workers, {queues}, {messages} a claim, {backlog} of \
+                 {size} B"
+            ),
+            What::Fan => format!(
+                "fan-out: {workers} posters, {READERS} readers, {messages} of {size} B a call"
+            ),
+        }
+    }
+}

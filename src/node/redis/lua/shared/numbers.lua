@@ -1,0 +1,8 @@
+-- The numbers of a replica, kept in one packed field `h` of the hash `P:m`; the manifest's
+-- version in the field `v`, eight bytes, big-endian.
+-- role: 0 appending, 1 joining. told: the end is known. first: no block below it has anything
+-- left. cursor: offset below which picks have been. held: messages of claims that have not been
+-- put back. minexp: no message expires earlier. maxexp: none ever had a later expiry.
+local NUMBERS = '<BBBBI4I8I4I4I8I8I8I4I4'
+-- One that takes appends is due so long after its first one.
+local OPEN_DUE = 86400000
