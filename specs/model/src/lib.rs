@@ -24,9 +24,9 @@ pub type Run = fn() -> Outcome;
 /// The protocol, part by part.
 pub const RUNS: &[Run] = &[
     || check(log::Log::within(log::Bounds { first: 2, ..LOG })),
-    || check(log::Log::within(log::Bounds { second: 1, ..LOG })),
+    || check(keepers::Keepers::within(keepers::Bounds { ballots: 2, forgets: 2, epochs: 3 })),
     || check(log::Log::within(log::Bounds { forgets: 2, ..LOG })),
-    || check(claims::Claims::within(claims::Bounds { claims: 2, drops: 1, ..CLAIMS })),
+    || check(lives::Lives::within(lives::Bounds { lives: 3, faults: 3 })),
     || {
         let deletes = claims::Deletes::Claimed;
         check(claims::Claims::within(claims::Bounds { claims: 1, deletes, drops: 1, ..CLAIMS }))
@@ -40,9 +40,12 @@ pub const RUNS: &[Run] = &[
         let beginning = claims::Beginning::Untold;
         check(claims::Claims::within(claims::Bounds { claims: 1, drops: 1, beginning, ..CLAIMS }))
     },
-    || check(keepers::Keepers::within(keepers::Bounds { ballots: 3, forgets: 1, epochs: 2 })),
-    || check(keepers::Keepers::within(keepers::Bounds { ballots: 2, forgets: 2, epochs: 3 })),
-    || check(lives::Lives::within(lives::Bounds { lives: 3, faults: 3 })),
+    || check(claims::Claims::within(claims::Bounds { claims: 2, ..CLAIMS })),
+    || {
+        let caches = claims::Caches::Newest;
+        check(claims::Claims::within(claims::Bounds { claims: 2, drops: 1, caches, ..CLAIMS }))
+    },
+    || check(log::Log::within(log::Bounds { second: 1, pages: log::Pages::Whole, ..LOG })),
 ];
 
 const LOG: log::Bounds =

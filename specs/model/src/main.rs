@@ -1,5 +1,5 @@
 //! Prints what the checker finds: a line for each part, and how often each transition was taken.
-//! With `shortcuts` as argument: the counterexamples, too.
+//! With `shortcuts` as argument: the counterexamples, too. With numbers: only these lines.
 
 use roundelay_model::{RUNS, Shortcut, refute};
 
@@ -9,10 +9,12 @@ fn main() {
             let outcome = refute(*shortcut);
             let found = outcome.counterexample(shortcut.says());
             let found = found.unwrap_or_else(|| format!("{shortcut}: NOT REFUTED"));
-            println!("{}\n{found}", outcome.row());
+            println!("## {shortcut}\n{}\n{found}", outcome.row());
         }
     }
-    for run in RUNS {
+    let wanted: Vec<usize> = std::env::args().filter_map(|word| word.parse().ok()).collect();
+    let runs = RUNS.iter().enumerate();
+    for (_, run) in runs.filter(|(number, _)| wanted.is_empty() || wanted.contains(number)) {
         let outcome = run();
         println!("{}", outcome.row());
         for (transition, times) in &outcome.reached {

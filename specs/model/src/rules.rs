@@ -69,6 +69,8 @@ shortcuts! {
         "A dropped replica is taken back while another one that may know more is silent.";
     FollowUpRefused, "follow-up-refused",
         "A delete that the full replicas refused is sent to joining ones all the same.";
+    JoiningJudges, "joining-judges",
+        "A joining replica that has the message already judges by itself what full ones agreed to.";
     JoiningUnheard, "joining-unheard",
         "After a drop, replicas that the newer manifest names as joining are not asked.";
     HalfDoneTold, "half-done-told",

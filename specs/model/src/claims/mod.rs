@@ -115,11 +115,11 @@ impl Claims {
             Shortcut::SalvageWithoutMerging | Shortcut::SalvageUnheard => {
                 Bounds { deletes: Deletes::Any, drops: 2, forgets: 1, ..safe }
             }
-            Shortcut::PlainCount => Bounds { claims: 3, drops: 2, caches: Caches::Newest, ..none },
+            Shortcut::PlainCount => Bounds { claims: 2, drops: 1, caches: Caches::Newest, ..none },
             Shortcut::JoiningUnheard => Bounds { deletes: Deletes::Any, drops: 1, ..none },
             Shortcut::ClientClock => Bounds { claims: 2, ..none },
             Shortcut::FollowUpRefused => Bounds { claims: 1, deletes: Deletes::Claimed, ..safe },
-            Shortcut::HalfDoneTold => {
+            Shortcut::HalfDoneTold | Shortcut::JoiningJudges => {
                 Bounds { claims: 1, deletes: Deletes::Claimed, drops: 1, ..none }
             }
             _ => return None,

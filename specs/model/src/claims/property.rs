@@ -52,10 +52,21 @@ impl State {
     }
 
     /// No two live claims have the message, and nobody has it when an older claim has deleted it.
+    /// What makes it so: every full replica knows of a live claim.
     fn is_exclusive(&self, part: &Claims) -> bool {
         let live = (0..part.bounds.claims).filter(|claim| self.is_live(*claim));
         let by_claim = part.bounds.deletes == Deletes::Claimed && self.delete == Delete::Acked;
-        live.clone().count() <= 1 && !(by_claim && live.into_iter().any(|claim| claim != 0))
+        let now = self.now();
+        let knows = |at: usize, claim: usize| {
+            let replica = &self.replicas[at];
+            let marked = |mark: super::Mark| usize::from(mark.claim) == claim;
+            !self.is_here(at) || replica.ended || replica.mark.is_some_and(marked)
+        };
+        let mut known =
+            live.clone().map(|claim| now.with(Standing::Full).all(|at| knows(at, claim)));
+        known.all(|known| known)
+            && live.clone().count() <= 1
+            && !(by_claim && live.into_iter().any(|claim| claim != 0))
     }
 
     /// What was told as deleted is ended on every full replica that is left.

@@ -182,7 +182,9 @@ impl Claims {
                 Standing::Joining | Standing::None => Standing::None,
             };
         }
-        state.replicas[at].version = next.version;
+        for raised in (0..REPLICAS).filter(|other| (heard | 1 << at) & (1 << *other) != 0) {
+            state.replicas[raised].version = next.version;
+        }
         state.change(next)?;
         self.ledger.note(Transition::DroppedTakenBack);
         Some(())

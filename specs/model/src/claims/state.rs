@@ -5,7 +5,7 @@ use super::{Beginning, Bounds, Deletes};
 pub(crate) const REPLICAS: usize = 3;
 /// Where the copy is made.
 pub(crate) const TARGET: usize = 2;
-pub(crate) const CLAIMS: usize = 3;
+pub(crate) const CLAIMS: usize = 2;
 pub(crate) const VIEWS: usize = 10;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -311,7 +311,10 @@ impl Claims {
         if follows && refused_by_all && !self.rules.take(Shortcut::FollowUpRefused) {
             return None;
         }
-        match self.deletes(state, guard, by.version, at) {
+        // The guard was for the full ones to judge.
+        let judges = !follows || self.rules.take(Shortcut::JoiningJudges);
+        let condition = if judges { guard } else { Deletes::Any };
+        match self.deletes(state, condition, by.version, at) {
             Said::Took => attempt.took |= 1 << at,
             Said::Refused => attempt.refused |= 1 << at,
             Said::Nothing => return None,

@@ -76,13 +76,11 @@ pub(crate) struct Log {
 
 impl Log {
     /// The protocol within `bounds`.
-
     pub(crate) fn within(bounds: Bounds) -> Self {
         Self { rules: Rules::default(), bounds, ledger: Arc::default() }
     }
 
     /// The model that refutes a shortcut, if this part can.
-
     pub(crate) fn refuting(shortcut: Shortcut) -> Option<Self> {
         let small = Bounds { copies: 2, first: 1, second: 0, forgets: 0, pages: Pages::None };
         let bounds = match shortcut {

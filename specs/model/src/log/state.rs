@@ -229,7 +229,7 @@ impl State {
     fn is_kept(&self, message: usize, part: &Log) -> bool {
         let survives = |at: usize| self.is_here(at) && self.replicas[at].holds(message);
         // As many nodes forgot as hold a message at least.
-        if usize::from(self.forgets) >= COPIES_MIN && !(0..REPLICAS).any(survives) {
+        if self.is_disaster() && !(0..REPLICAS).any(survives) {
             return true;
         }
         match self.segment {
@@ -246,7 +246,8 @@ impl State {
     pub(crate) fn skips_nothing(&self, _: &Log) -> bool {
         let read = |message: usize| self.reader.has(message);
         let passed = self.reader.beyond;
-        !self.reader.unseen && !(passed && (0..MESSAGES).any(|m| self.below_end(m) && !read(m)))
+        let missed = passed && (0..MESSAGES).any(|m| self.below_end(m) && !read(m));
+        !(self.reader.unseen || missed)
     }
 
     pub(crate) fn repeats_nothing(&self, _: &Log) -> bool {
@@ -257,7 +258,9 @@ impl State {
             seen |= bit;
             new
         });
-        once && (0..MESSAGES).all(|message| !(self.below_end(message) && self.in_next(message)))
+        self.is_disaster()
+            || (once
+                && (0..MESSAGES).all(|message| !(self.below_end(message) && self.in_next(message))))
     }
 
     pub(crate) fn keeps_order(&self, _: &Log) -> bool {
@@ -272,11 +275,18 @@ impl State {
         pairs.into_iter().all(|(earlier, later)| !must_precede(later, earlier))
     }
 
+    /// As many nodes forgot as a message is on at least: an end may be lowered below what was read
+    /// before, which is said loudly.
+    fn is_disaster(&self) -> bool {
+        usize::from(self.forgets) >= COPIES_MIN
+    }
+
     pub(crate) fn reads_no_phantom(&self, _: &Log) -> bool {
-        self.reader.read.iter().map(usize::from).all(|message| match self.segment {
-            Segment::Open | Segment::Lost => true,
-            Segment::Closed { .. } => self.below_end(message) || self.in_next(message),
-            Segment::Left => self.in_next(message),
-        })
+        self.is_disaster()
+            || self.reader.read.iter().map(usize::from).all(|message| match self.segment {
+                Segment::Open | Segment::Lost => true,
+                Segment::Closed { .. } => self.below_end(message) || self.in_next(message),
+                Segment::Left => self.in_next(message),
+            })
     }
 }
