@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::ask::{Failure, ask, ask_all, unavailable};
-use super::holders::Spread;
+use super::holders::{Answers, Everywhere, Spread};
 use super::{Core, QueueState, locked};
 use crate::error::{Error, ErrorKind};
 use crate::id::{ClaimKey, Cookie, Fencing, MessageRef, Placement, ReplicaAt, SegmentNo, Version};
@@ -49,6 +49,83 @@ struct Group {
     cookie: Cookie,
     version: Version,
     segments: Vec<Segment>,
+}
+
+/// A hold on all replicas.
+struct Holds<'a> {
+    wish: Wish,
+    fencing: Fencing,
+    refs: &'a [MessageRef],
+}
+
+impl Holds<'_> {
+    fn of(&self, at: ReplicaAt, version: Version, refs: Vec<MessageRef>) -> Op {
+        let Wish { claim, ttl_ms, grace_ms, .. } = self.wish;
+        Op::Hold(Hold { at, version, claim, fencing: self.fencing, ttl_ms, grace_ms, refs })
+    }
+}
+
+impl Everywhere for Holds<'_> {
+    type Answer = Held;
+
+    fn ask(&self, at: ReplicaAt, version: Version) -> Op {
+        self.of(at, version, self.refs.to_vec())
+    }
+
+    fn follow(&self, at: ReplicaAt, version: Version, answers: &Answers<Held>) -> Option<Op> {
+        let held = |place: usize| {
+            answers.each.iter().all(|(_, answer)| {
+                let status = answer.as_ref().ok().and_then(|held| held.each.get(place));
+                status == Some(&HoldStatus::Held)
+            })
+        };
+        let places = self.refs.iter().enumerate();
+        let refs: Vec<MessageRef> =
+            places.filter(|(place, _)| held(*place)).map(|(_, at)| *at).collect();
+        (!refs.is_empty()).then(|| self.of(at, version, refs))
+    }
+
+    fn took(&self, held: &Held) -> bool {
+        held.each.iter().all(|status| *status == HoldStatus::Held)
+    }
+}
+
+/// A claim's time starts anew on all replicas.
+struct Renewals {
+    id: ClaimId,
+    ttl_ms: u32,
+    grace_ms: u32,
+}
+
+impl Everywhere for Renewals {
+    type Answer = Renewed;
+
+    fn ask(&self, at: ReplicaAt, version: Version) -> Op {
+        let (claim, fencing) = (self.id.claim, self.id.fencing);
+        let (ttl_ms, grace_ms) = (self.ttl_ms, self.grace_ms);
+        Op::Renew { at, version, claim, fencing, ttl_ms, grace_ms }
+    }
+
+    fn follow(&self, at: ReplicaAt, version: Version, answers: &Answers<Renewed>) -> Option<Op> {
+        answers.each.iter().all(|(_, answer)| answer.is_ok()).then(|| self.ask(at, version))
+    }
+}
+
+/// The end of a claim on all replicas.
+struct Releases {
+    claim: ClaimKey,
+}
+
+impl Everywhere for Releases {
+    type Answer = ();
+
+    fn ask(&self, at: ReplicaAt, _: Version) -> Op {
+        Op::Release { at, claim: self.claim, refs: None }
+    }
+
+    fn follow(&self, at: ReplicaAt, version: Version, _: &Answers<()>) -> Option<Op> {
+        Some(self.ask(at, version))
+    }
 }
 
 impl Core {
@@ -203,19 +280,8 @@ impl Core {
     ) -> Result<Option<Claim>, Error> {
         let no = found.segment.no;
         let refs: Vec<MessageRef> = found.entries.iter().map(|entry| entry.at).collect();
-        let held: Result<Spread<Held>, Error> = self
-            .spread(queue, no, deadline, |at, version| {
-                Op::Hold(Hold {
-                    at,
-                    version,
-                    claim: wish.claim,
-                    fencing: found.fencing,
-                    ttl_ms: wish.ttl_ms,
-                    grace_ms: wish.grace_ms,
-                    refs: refs.clone(),
-                })
-            })
-            .await;
+        let holds = Holds { wish, fencing: found.fencing, refs: &refs };
+        let held: Result<Spread<Held>, Error> = self.spread(queue, no, deadline, &holds).await;
         let answers = match held {
             Ok(Spread::Answered(answers)) => answers,
             Ok(Spread::Absent | Spread::Open) => return Ok(None),
@@ -254,7 +320,8 @@ impl Core {
             self.release_everywhere(queue, &found.segment, wish.claim, Some(given_back)).await;
         }
         if !half_done.is_empty() {
-            self.finish(queue, no, &half_done, deadline).await?;
+            // What is not finished was told to nobody: whoever meets it next finishes it.
+            let _: bool = self.finish(queue, no, &half_done, deadline).await?;
         }
         if granted.is_empty() {
             return Ok(None);
@@ -363,16 +430,8 @@ impl Core {
     ) -> Result<(), Error> {
         self.read_claim(queue, id).await?;
         let deadline = Instant::now() + self.pool.config().deadline;
-        let spread: Spread<Renewed> = self
-            .spread(queue, id.segment, deadline, |at, version| Op::Renew {
-                at,
-                version,
-                claim: id.claim,
-                fencing: id.fencing,
-                ttl_ms,
-                grace_ms,
-            })
-            .await?;
+        let renewals = Renewals { id: *id, ttl_ms, grace_ms };
+        let spread = self.spread(queue, id.segment, deadline, &renewals).await?;
         match spread {
             Spread::Answered(answers) if answers.each.iter().all(|(_, a)| a.is_ok()) => Ok(()),
             Spread::Answered(_) | Spread::Absent | Spread::Open => Err(no_claim(id)),
@@ -391,10 +450,8 @@ impl Core {
             Ok(_) | Err(_) => {}
         }
         let deadline = Instant::now() + self.pool.config().deadline;
-        let claim = id.claim;
-        let _: Spread<()> = self
-            .spread(queue, id.segment, deadline, |at, _| Op::Release { at, claim, refs: None })
-            .await?;
+        let _: Spread<()> =
+            self.spread(queue, id.segment, deadline, &Releases { claim: id.claim }).await?;
         Ok(())
     }
 

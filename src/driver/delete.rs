@@ -5,15 +5,16 @@
 //! afterwards, or it speaks for nobody.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::holders::{Answers, Spread};
-use super::{Core, QueueState};
+use super::ask::unavailable;
+use super::holders::{Answers, Everywhere, Spread};
+use super::{Core, QueueState, locked};
 use crate::error::{Error, ErrorKind};
-use crate::id::{MessageRef, Placement, SegmentNo};
+use crate::id::{MessageRef, Placement, ReplicaAt, SegmentNo, Version};
 use crate::message::Message;
 use crate::node::{Coverage, Delete, DeleteStatus, Deleted, Guard, Op};
 use crate::protocol::frontier::covered;
@@ -35,6 +36,44 @@ pub(crate) enum Ending {
     Claimed,
     /// No live claim holds it, but the call named one.
     NotClaimed,
+}
+
+/// A delete on all replicas.
+struct Deletes<'a> {
+    refs: &'a [MessageRef],
+    guard: Guard,
+    /// Which of them ended in some attempt, so that a repeated one knows what it did before.
+    ended: Mutex<Vec<bool>>,
+}
+
+impl Everywhere for Deletes<'_> {
+    type Answer = Deleted;
+
+    fn ask(&self, at: ReplicaAt, version: Version) -> Op {
+        Op::Delete(Delete { at, version, refs: self.refs.to_vec(), guard: self.guard })
+    }
+
+    /// What the full ones refused must not end on a joining one, and what they ended must,
+    /// whatever it thinks of the claim: its marks are copies, and end a little later.
+    fn follow(&self, at: ReplicaAt, version: Version, answers: &Answers<Deleted>) -> Option<Op> {
+        let gone = |place: usize| {
+            answers.each.iter().all(|(_, answer)| {
+                let status = answer.as_ref().ok().and_then(|deleted| deleted.each.get(place));
+                matches!(status, Some(DeleteStatus::Ended | DeleteStatus::Absent))
+            })
+        };
+        let places = self.refs.iter().enumerate();
+        let refs: Vec<MessageRef> =
+            places.filter(|(place, _)| gone(*place)).map(|(_, at)| *at).collect();
+        let delete = Delete { at, version, refs, guard: Guard::Always };
+        (!delete.refs.is_empty()).then_some(Op::Delete(delete))
+    }
+
+    fn note(&self, deleted: &Deleted) {
+        for (ended, status) in locked(&self.ended).iter_mut().zip(&deleted.each) {
+            *ended |= *status == DeleteStatus::Ended;
+        }
+    }
 }
 
 impl Core {
@@ -91,22 +130,9 @@ impl Core {
         guard: Guard,
         deadline: Instant,
     ) -> Result<Vec<Ending>, Error> {
-        let mut ended = vec![false; refs.len()];
+        let deletes = Deletes { refs, guard, ended: Mutex::new(vec![false; refs.len()]) };
         loop {
-            let spread: Spread<Deleted> = self
-                .spread_noting(
-                    queue,
-                    no,
-                    deadline,
-                    |at, version| Op::Delete(Delete { at, version, refs: refs.to_vec(), guard }),
-                    |deleted: &Deleted| {
-                        for (ended, status) in ended.iter_mut().zip(&deleted.each) {
-                            *ended |= *status == DeleteStatus::Ended;
-                        }
-                    },
-                )
-                .await?;
-            let endings = match spread {
+            let endings = match self.spread(queue, no, deadline, &deletes).await? {
                 Spread::Absent => vec![Ending::Absent; refs.len()],
                 Spread::Open => {
                     if self.may_be_in_open(queue, no, refs).await? {
@@ -116,10 +142,19 @@ impl Core {
                     vec![Ending::Absent; refs.len()]
                 }
                 Spread::Answered(answers) => {
-                    self.conclude(queue, no, refs, answers, deadline).await?
+                    match self.conclude(queue, no, refs, answers, deadline).await? {
+                        Some(endings) => endings,
+                        // The replica that took it speaks for nobody any more.
+                        None if Instant::now() < deadline => continue,
+                        None => {
+                            let what = "the replicas of a segment change too fast";
+                            return Err(unavailable(&queue.name, what, &[]).unknown());
+                        }
+                    }
                 }
             };
-            return Ok(endings.into_iter().zip(&ended).map(own).collect());
+            let ended = locked(&deletes.ended);
+            return Ok(endings.into_iter().zip(ended.iter()).map(own).collect());
         }
     }
 
@@ -152,7 +187,7 @@ impl Core {
         refs: &[MessageRef],
         answers: Answers<Deleted>,
         deadline: Instant,
-    ) -> Result<Vec<Ending>, Error> {
+    ) -> Result<Option<Vec<Ending>>, Error> {
         let told: Vec<(Placement, Deleted)> = answers
             .each
             .into_iter()
@@ -170,36 +205,34 @@ impl Core {
             }
             endings.push(ending);
         }
-        if !half_done.is_empty() {
-            self.finish(queue, no, &half_done, deadline).await?;
-        }
-        Ok(endings)
+        let finished = half_done.is_empty() || self.finish(queue, no, &half_done, deadline).await?;
+        Ok(finished.then_some(endings))
     }
 
-    /// Finishes deletes that some full replicas took and others refused.
+    /// Finishes deletes that some full replicas took and others refused. `false`: one of those
+    /// that took them is not full any more, and what it did counts for nothing.
     pub(crate) async fn finish(
         self: &Arc<Self>,
         queue: &Arc<QueueState>,
         no: SegmentNo,
         half_done: &[(MessageRef, Placement)],
         deadline: Instant,
-    ) -> Result<(), Error> {
-        let Some(manifest) = self.manifests.read(queue).await? else { return Ok(()) };
-        let Some(segment) = manifest.segment(no) else { return Ok(()) };
-        let refs: Vec<MessageRef> = half_done
-            .iter()
-            .filter(|(at, ended_on)| in_log(segment, at) && is_full(segment, *ended_on))
-            .map(|(at, _)| *at)
-            .collect();
-        if refs.is_empty() {
-            return Ok(());
+    ) -> Result<bool, Error> {
+        let Some(manifest) = self.manifests.read(queue).await? else { return Ok(true) };
+        let Some(segment) = manifest.segment(no) else { return Ok(true) };
+        let mut all = true;
+        let mut refs = Vec::new();
+        for (at, ended_on) in half_done.iter().filter(|(at, _)| in_log(segment, at)) {
+            match is_full(segment, *ended_on) {
+                true => refs.push(*at),
+                false => all = false,
+            }
         }
-        let _: Spread<Deleted> = self
-            .spread(queue, no, deadline, |at, version| {
-                Op::Delete(Delete { at, version, refs: refs.clone(), guard: Guard::Always })
-            })
-            .await?;
-        Ok(())
+        if !refs.is_empty() {
+            let deletes = Deletes { refs: &refs, guard: Guard::Always, ended: Mutex::default() };
+            self.spread(queue, no, deadline, &deletes).await?;
+        }
+        Ok(all)
     }
 
     /// Deletes one message as a caller asks for it.

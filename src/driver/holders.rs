@@ -2,7 +2,8 @@
 //!
 //! An operation succeeds when every full replica took it, at least `copies_min` of them (Q1, Q7,
 //! Q8). A replica that cannot be reached is dropped from the manifest first. A joining replica
-//! takes the operation after all full ones did, so that it has it once it is full.
+//! takes what took effect on all full ones, after they did, so that it has it once it is full. It
+//! judges nothing: what it remembers of blocks to come it does without looking.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +37,32 @@ pub(crate) enum Spread<T> {
     Open,
 }
 
+/// An operation on all full replicas of a segment, and what follows from it for joining ones.
+pub(crate) trait Everywhere {
+    /// What a replica answers.
+    type Answer: Shape + Send;
+
+    /// What a full replica is asked.
+    fn ask(&self, at: ReplicaAt, version: Version) -> Op;
+
+    /// What a joining replica is asked, after the full ones have answered. `None`: nothing took
+    /// effect on all of them.
+    fn follow(
+        &self,
+        at: ReplicaAt,
+        version: Version,
+        answers: &Answers<Self::Answer>,
+    ) -> Option<Op>;
+
+    /// Whether a joining replica that answered so has what the full ones have.
+    fn took(&self, _answer: &Self::Answer) -> bool {
+        true
+    }
+
+    /// Hears what each full replica answered, in every attempt.
+    fn note(&self, _answer: &Self::Answer) {}
+}
+
 /// What is to be done about the answers of one attempt.
 enum Verdict<T> {
     Complete(Answers<T>),
@@ -49,41 +76,27 @@ impl Core {
     ///
     /// # Errors
     /// `Unavailable` if too few replicas hold it before `deadline`: some may.
-    pub(crate) async fn spread<T: Shape>(
+    pub(crate) async fn spread<E: Everywhere>(
         self: &Arc<Self>,
         queue: &Arc<QueueState>,
         no: SegmentNo,
         deadline: Instant,
-        op: impl Fn(ReplicaAt, Version) -> Op,
-    ) -> Result<Spread<T>, Error> {
-        self.spread_noting(queue, no, deadline, op, |_: &T| {}).await
-    }
-
-    /// The same; `note` is told what replicas answered in every attempt, also in those that did not
-    /// suffice, so that a repeated operation knows what it did before.
-    pub(crate) async fn spread_noting<T: Shape>(
-        self: &Arc<Self>,
-        queue: &Arc<QueueState>,
-        no: SegmentNo,
-        deadline: Instant,
-        op: impl Fn(ReplicaAt, Version) -> Op,
-        note: impl FnMut(&T),
-    ) -> Result<Spread<T>, Error> {
+        what: &E,
+    ) -> Result<Spread<E::Answer>, Error> {
         let mut tried = false;
-        let spread = self.try_spread(queue, no, deadline, op, note, &mut tried).await;
+        let spread = self.try_spread(queue, no, deadline, what, &mut tried).await;
         // Whatever kept it from being repeated, an attempt may have taken effect.
         spread.map_err(|error| if tried { error.unknown() } else { error })
     }
 
-    async fn try_spread<T: Shape>(
+    async fn try_spread<E: Everywhere>(
         self: &Arc<Self>,
         queue: &Arc<QueueState>,
         no: SegmentNo,
         deadline: Instant,
-        op: impl Fn(ReplicaAt, Version) -> Op,
-        mut note: impl FnMut(&T),
+        what: &E,
         tried: &mut bool,
-    ) -> Result<Spread<T>, Error> {
+    ) -> Result<Spread<E::Answer>, Error> {
         // What is not there by a manifest that was kept may be there by now: the keepers are asked
         // before anything is said that rests on it.
         let mut kept = self.manifests.cached(queue).filter(|manifest| {
@@ -107,12 +120,13 @@ impl Core {
                 continue;
             }
             let full = self.addresses(segment, Standing::Full);
-            let each = self.ask_each(&full, segment.version, &op).await;
+            let questions = full.iter().map(|at| (*at, what.ask(*at, segment.version))).collect();
+            let each = self.ask_each::<E::Answer>(questions).await;
             *tried |= each.iter().any(|(_, answer)| may_be_applied(answer));
-            let verdict = judge(each, &mut note);
+            let verdict = judge(each, |answer| what.note(answer));
             match verdict {
                 Verdict::Complete(answers) => {
-                    if self.follow_up::<T>(queue, segment, &op).await? {
+                    if self.follow_up(queue, segment, what, &answers).await? {
                         return Ok(Spread::Answered(answers));
                     }
                 }
@@ -143,10 +157,10 @@ impl Core {
                     // Somebody else may have dropped those that answered: then the full ones of
                     // now have not taken it.
                     let took = |at: &ReplicaAt| answers.each.iter().any(|(other, _)| other == at);
-                    let all_took = now.segment(no).is_some_and(|segment| {
-                        self.addresses(segment, Standing::Full).iter().all(took)
-                    });
-                    if enough && all_took && self.follow_up::<T>(queue, segment, &op).await? {
+                    let Some(now) = now.segment(no) else { continue };
+                    let all_took = self.addresses(now, Standing::Full).iter().all(took);
+                    // One that joined meanwhile may have been filled from one that was dropped.
+                    if enough && all_took && self.follow_up(queue, now, what, &answers).await? {
                         return Ok(Spread::Answered(answers));
                     }
                 }
@@ -167,41 +181,40 @@ impl Core {
 
     async fn ask_each<T: Shape>(
         &self,
-        replicas: &[ReplicaAt],
-        version: Version,
-        op: &impl Fn(ReplicaAt, Version) -> Op,
+        questions: Vec<(ReplicaAt, Op)>,
     ) -> Vec<(ReplicaAt, Result<T, Failure>)> {
-        let questions = replicas.iter().map(|at| (at.cookie.node, op(*at, version))).collect();
+        let replicas: Vec<ReplicaAt> = questions.iter().map(|(at, _)| *at).collect();
+        let questions = questions.into_iter().map(|(at, op)| (at.cookie.node, op)).collect();
         let answers = ask_all::<T>(&self.pool, questions).await;
-        replicas.iter().copied().zip(answers).collect()
+        replicas.into_iter().zip(answers).collect()
     }
 
     /// Lets joining replicas take what the full ones took; one that does not is given up. `false`:
     /// it became full meanwhile, so it has to be asked again.
-    async fn follow_up<T: Shape>(
+    async fn follow_up<E: Everywhere>(
         self: &Arc<Self>,
         queue: &Arc<QueueState>,
         segment: &Segment,
-        op: &impl Fn(ReplicaAt, Version) -> Op,
+        what: &E,
+        answers: &Answers<E::Answer>,
     ) -> Result<bool, Error> {
         let joining = self.addresses(segment, Standing::Joining);
-        if joining.is_empty() {
+        let questions: Vec<(ReplicaAt, Op)> = joining
+            .into_iter()
+            .filter_map(|at| Some((at, what.follow(at, segment.version, answers)?)))
+            .collect();
+        if questions.is_empty() {
             return Ok(true);
         }
         let mut all = true;
-        for (at, answer) in self.ask_each::<T>(&joining, segment.version, op).await {
-            // A semantic refusal is the same as on the full ones; anything else leaves a hole.
-            let holds = !matches!(
-                answer,
-                Err(Failure::Silent(_)
-                    | Failure::Refused(
-                        Refusal::Gone
-                            | Refusal::Stranger { .. }
-                            | Refusal::Stale { .. }
-                            | Refusal::EndUnknown
-                    ))
-            );
-            if !holds {
+        for (at, answer) in self.ask_each::<E::Answer>(questions).await {
+            let took = match answer {
+                Ok(answer) => what.took(&answer),
+                // It does not know the claim yet, and will not: the copy has it, or it has ended.
+                Err(Failure::Refused(Refusal::NoClaim)) => true,
+                Err(_) => false,
+            };
+            if !took {
                 let (now, _) = self
                     .manifests
                     .change(queue, |manifest| manifest.drop_joining(segment.no, at.placement))
@@ -240,7 +253,7 @@ fn may_be_applied<T>(answer: &Result<T, Failure>) -> bool {
     !matches!(answer, Err(Failure::Refused(_) | Failure::Silent(NodeError::Unreached { .. })))
 }
 
-fn judge<T>(each: Vec<(ReplicaAt, Result<T, Failure>)>, note: &mut impl FnMut(&T)) -> Verdict<T> {
+fn judge<T>(each: Vec<(ReplicaAt, Result<T, Failure>)>, note: impl Fn(&T)) -> Verdict<T> {
     let mut answers = Answers { each: Vec::with_capacity(each.len()) };
     let (mut gone, mut failures) = (Vec::new(), Vec::new());
     let (mut stale, mut unknown_end) = (false, false);

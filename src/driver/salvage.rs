@@ -31,20 +31,23 @@ impl Core {
             return Ok(false);
         };
         let reachable = self.reachable(segment).await;
-        let mut dropped = reachable.iter().filter(|(replica, coverage)| {
-            replica.standing == Standing::Dropped && covers(&coverage.frontier(), end)
+        // One that was told the end had been filled, and lacked its promotion only.
+        let mut whole = reachable.iter().filter(|(replica, coverage)| match replica.standing {
+            Standing::Dropped => covers(&coverage.frontier(), end),
+            Standing::Joining => coverage.end_told && covers(&coverage.frontier(), end),
+            Standing::Full | Standing::Former => false,
         });
-        if let Some((replica, _)) = dropped.next() {
+        if let Some((replica, _)) = whole.next() {
             return self.take_back(queue, segment, replica, end, &reachable).await;
         }
         let covering = |r: &&Replica| matches!(r.standing, Standing::Full | Standing::Dropped);
-        let pool = self.pool.id();
         let mut ever = segment.replicas.iter().filter(covering);
-        if !ever.all(|replica| self.pool.is_lost(replica.cookie(pool))) {
+        if !ever.all(|replica| self.has_lost(replica)) {
             return Ok(false);
         }
-        let all_heard = segment.with(Standing::Former).all(|former| {
-            self.pool.is_lost(former.cookie(pool))
+        let behind = segment.replicas.iter().filter(|r| !covering(r));
+        let all_heard = behind.into_iter().all(|former| {
+            self.has_lost(former)
                 || reachable.iter().any(|(heard, _)| heard.placement == former.placement)
         });
         if !all_heard {
@@ -66,15 +69,24 @@ impl Core {
                 self.take_back(queue, segment, replica, &lower, &reachable).await
             }
             None => {
-                tracing::error!(
-                    queue = queue.name, segment = %segment.no, blocks = blocks(end),
-                    "the segment is lost with every node that had it"
-                );
                 let seen = segment.version;
-                self.manifests.change(queue, |m| m.mark_lost(segment.no, seen)).await?;
+                let (_, marked) = self
+                    .manifests
+                    .change(queue, |m| m.mark_lost(segment.no, seen, |r| self.has_lost(r)))
+                    .await?;
+                if marked {
+                    tracing::error!(
+                        queue = queue.name, segment = %segment.no, blocks = blocks(end),
+                        "the segment is lost with every node that had it"
+                    );
+                }
                 Ok(true)
             }
         }
+    }
+
+    fn has_lost(&self, replica: &Replica) -> bool {
+        self.pool.is_lost(replica.cookie(self.pool.id()))
     }
 
     /// The replicas that can be reached, with the segment's version raised on them.
@@ -132,7 +144,10 @@ impl Core {
         }
         let (manifest, saved) = self
             .manifests
-            .change(queue, |m| m.salvage(segment.no, segment.version, at.placement, end))
+            .change(queue, |manifest| {
+                let lost = |replica: &Replica| self.has_lost(replica);
+                manifest.salvage(segment.no, segment.version, at.placement, end, lost)
+            })
             .await?;
         if let Some(segment) = manifest.segment(segment.no).filter(|_| saved) {
             self.tell_end(segment).await;

@@ -342,7 +342,7 @@ impl Manifest {
         placement: Placement,
         lost: impl Fn(&Replica) -> bool,
     ) -> bool {
-        let Some(segment) = self.segment_mut(no) else { return false };
+        let Some(segment) = self.segment_mut(no).filter(|s| !s.lost) else { return false };
         match segment.replica_mut(placement) {
             Some(replica) if replica.standing == Standing::Joining => {
                 replica.standing = Standing::Full;
@@ -380,6 +380,19 @@ impl Manifest {
         }
     }
 
+    /// The segment, if it is closed, has not changed since `seen`, and has no full replica but
+    /// lost ones: one that was filled meanwhile has all that salvage could find.
+    fn lost_since(
+        &mut self,
+        no: SegmentNo,
+        seen: Version,
+        lost: impl Fn(&Replica) -> bool,
+    ) -> Option<&mut Segment> {
+        let segment = self.segment_mut(no)?;
+        let same = segment.version == seen && !segment.is_open() && !segment.lost;
+        (same && segment.full().all(lost)).then_some(segment)
+    }
+
     /// Makes `placement` the one full replica of a segment that has lost all its full ones, with
     /// `end` as the segment's end; refused if the segment changed since `seen`.
     pub(crate) fn salvage(
@@ -388,11 +401,9 @@ impl Manifest {
         seen: Version,
         placement: Placement,
         end: &Frontier,
+        lost: impl Fn(&Replica) -> bool,
     ) -> bool {
-        let Some(segment) = self.segment_mut(no).filter(|s| s.version == seen && !s.is_open())
-        else {
-            return false;
-        };
+        let Some(segment) = self.lost_since(no, seen, lost) else { return false };
         for replica in &mut segment.replicas {
             if replica.placement == placement {
                 replica.standing = Standing::Full;
@@ -407,15 +418,16 @@ impl Manifest {
     }
 
     /// Says that nothing is left of a segment.
-    pub(crate) fn mark_lost(&mut self, no: SegmentNo, seen: Version) -> bool {
-        match self.segment_mut(no) {
-            Some(segment) if segment.version == seen && !segment.lost && !segment.is_open() => {
-                segment.lost = true;
-                segment.version = Version(seen.0 + 1);
-                self.changed()
-            }
-            _ => false,
-        }
+    pub(crate) fn mark_lost(
+        &mut self,
+        no: SegmentNo,
+        seen: Version,
+        lost: impl Fn(&Replica) -> bool,
+    ) -> bool {
+        let Some(segment) = self.lost_since(no, seen, lost) else { return false };
+        segment.lost = true;
+        segment.version = Version(seen.0 + 1);
+        self.changed()
     }
 
     /// What became of a producer's block (section "post" of `specs/replication.md`).
