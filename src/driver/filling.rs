@@ -15,7 +15,7 @@ use super::ask::{Failure, ask, ask_all};
 use super::repair::{AT_ONCE, Round};
 use super::{Core, QueueState, locked};
 use crate::error::Error;
-use crate::id::{Cookie, NodeId, ReplicaAt};
+use crate::id::{Cookie, ReplicaAt};
 use crate::node::{CopyBatch, Coverage, Frontier, NodeError, Op, Refusal};
 use crate::protocol::frontier::{covered, covers};
 use crate::protocol::manifest::{Manifest, Replica, Segment, Standing};
@@ -122,7 +122,7 @@ impl Core {
         now: &Manifest,
         named: &[Job],
     ) -> Result<Round, Error> {
-        let silent: Mutex<BTreeSet<NodeId>> = Mutex::default();
+        let silent: Mutex<BTreeSet<String>> = Mutex::default();
         let mut filling: Vec<BoxFuture<'_, Outcome<'_>>> = Vec::new();
         for job in named {
             if let Some(segment) = now.segment(job.segment.no) {
@@ -208,17 +208,16 @@ impl Core {
         &self,
         segment: Segment,
         job: &'a Job,
-        silent: &Mutex<BTreeSet<NodeId>>,
+        silent: &Mutex<BTreeSet<String>>,
     ) -> Outcome<'a> {
-        let node = job.at.cookie.node;
+        let node = self.pool.name(job.at.cookie.node);
         if locked(silent).contains(&node) {
-            let node = self.pool.name(node);
             let reason = "it fell silent during a copy".into();
             return (job, Err(Failure::Silent(NodeError::Unreached { node, reason }).into()));
         }
         let filled = self.fill(segment, job.at).await;
-        if let Err(Unfilled { failure: Failure::Silent(_), unfenced: None }) = &filled {
-            locked(silent).insert(node);
+        if let Err(Unfilled { failure: Failure::Silent(error), .. }) = &filled {
+            locked(silent).insert(error.node().to_owned());
         }
         (job, filled)
     }

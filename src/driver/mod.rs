@@ -151,7 +151,9 @@ impl Core {
     }
 
     fn is_of_use(&self, queue: &QueueState) -> bool {
+        // A producer that forgot where it is would send blocks that are taken for old ones.
         !locked(&queue.maybe_ended).is_empty()
+            || locked(&queue.post).is_of_use()
             || self.manifests.old(queue).is_some_and(|manifest| manifest.alive)
     }
 

@@ -128,6 +128,11 @@ impl Outbox {
         self.waiting.is_empty()
     }
 
+    /// Whether anybody posted or posts.
+    pub(crate) fn is_of_use(&self) -> bool {
+        self.running || self.here.is_some() || !self.waiting.is_empty()
+    }
+
     /// The sender died: the next post starts another one.
     pub(crate) fn died(&mut self) {
         self.running = false;

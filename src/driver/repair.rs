@@ -27,6 +27,8 @@ const TRY_AGAIN_AFTER: Duration = Duration::from_millis(50);
 const LOOK_EVERY: Duration = Duration::from_millis(15);
 /// Rounds in one go at making a queue whole.
 const ROUNDS: usize = 10_000;
+/// Segments without any full replica that one round tries to save.
+const SALVAGED_AT_ONCE: usize = 8;
 /// Segments that get a replica in one round.
 pub(super) const AT_ONCE: usize = 32;
 /// Blocks of them, about: what is named as joining is waited for by others.
@@ -139,12 +141,15 @@ impl Core {
         let pool = self.pool.id();
         let closed = || manifest.segments.iter().filter(|s| !s.is_open() && !s.lost);
         let is_lost = |r: &&Replica| self.pool.is_lost(r.cookie(pool));
-        if let Some(segment) = closed().find(|segment| segment.full().all(|r| is_lost(&r))) {
-            return Ok(match self.salvage(queue, segment).await? {
-                true => Round::Mended,
-                false => Round::Failed("no replica of a segment answers".into()),
-            });
+        let has_none = |segment: &&Segment| segment.full().all(|r| is_lost(&r));
+        for segment in closed().filter(has_none).take(SALVAGED_AT_ONCE) {
+            if self.salvage(queue, segment).await? {
+                return Ok(Round::Mended);
+            }
         }
+        // What cannot be saved now must not keep others from being copied.
+        let unsaved = closed().any(|segment| has_none(&segment));
+        let closed = || closed().filter(|segment| !has_none(segment));
         let lost: BTreeSet<Cookie> = closed()
             .flat_map(|segment| segment.replicas.iter())
             .filter(|r| matches!(r.standing, Standing::Full | Standing::Joining))
@@ -158,8 +163,13 @@ impl Core {
         }
         let mut short: Vec<&Segment> =
             closed().filter(|segment| segment.full().count() < copies).collect();
+        let count = short.len();
+        short.retain(|s| s.full().any(|replica| self.pool.usable(replica.cookie(pool))));
         if short.is_empty() {
-            return Ok(Round::Whole);
+            return Ok(match unsaved || count > 0 {
+                true => Round::Failed("no replica of a segment answers".into()),
+                false => Round::Whole,
+            });
         }
         short.sort_by_key(|segment| (segment.full().count(), segment.no));
         let mut taken = Vec::new();
@@ -185,7 +195,10 @@ impl Core {
             blocks += end.map(|last| u64::from(*last)).sum::<u64>();
             fits
         });
-        self.copy_segments(queue, &manifest, &free, copies).await
+        match self.copy_segments(queue, &manifest, &free, copies).await? {
+            Round::Failed(_) if !taken.is_empty() => self.help(queue, taken).await,
+            round => Ok(round),
+        }
     }
 
     /// Gives each of the segments one more full replica: all opened, named, filled and promoted

@@ -83,7 +83,10 @@ impl Core {
         queue: &Arc<QueueState>,
         short_since: &mut BTreeMap<String, Instant>,
     ) {
-        let Some(manifest) = self.manifests.old(queue).filter(|m| m.alive) else { return };
+        let Some(manifest) = self.manifests.old(queue).filter(|m| m.alive) else {
+            short_since.remove(&queue.register);
+            return;
+        };
         if let Some(open) = manifest.open_segment()
             && self.should_close(open)
         {
@@ -116,6 +119,10 @@ impl Core {
                 return;
             }
         };
+        let failed = locked(&queue.repair_failed).as_ref().map(|(at, _)| at.elapsed());
+        if failed.is_some_and(|ago| ago < ROUND / 2) {
+            return;
+        }
         let (core, queue) = (Arc::downgrade(self), Arc::clone(queue));
         self.spawn(async move {
             if let Some(core) = core.upgrade() {

@@ -76,3 +76,14 @@ pub enum NodeError {
         reason: String,
     },
 }
+
+impl NodeError {
+    /// The name of the node.
+    pub fn node(&self) -> &str {
+        match self {
+            Self::Unreached { node, .. }
+            | Self::Unknown { node, .. }
+            | Self::Broken { node, .. } => node,
+        }
+    }
+}

@@ -48,7 +48,7 @@ local function fetch(list)
   for at, i in ipairs(list) do keys[at], ords[at] = block_key(r, i), i.ord end
   local raws = #keys > 0 and call('MGET', spread(keys)) or {}
   local held = marked and #keys > 0 and call('HMGET', r.p .. ':x', spread(ords)) or {}
-  for at, i in ipairs(list) do i.raw, i.marks = raws[at], held[at] end
+  for at, i in ipairs(list) do i.raw, i.marks = assert(raws[at], 'a block is missing'), held[at] end
 end
 
 -- Adds a block; true if there is no room for it.
