@@ -86,9 +86,9 @@ fn check_accept(headers: &HeaderMap, also: &[&str]) -> Result<(), ApiError> {
     }
     let ranges: Vec<&str> =
         values.filter_map(|value| value.to_str().ok()).flat_map(|text| text.split(',')).collect();
-    let served = ["application/json"].into_iter().chain(msgpack::MEDIA_TYPES);
-    let served = served.chain(also.iter().copied());
-    if ranges.iter().all(|range| range.trim().is_empty()) || admits(&ranges, served) {
+    let served = ["application/json"].into_iter().chain(also.iter().copied());
+    let anything = ranges.iter().all(|range| range.trim().is_empty());
+    if anything || admits(&ranges, served) || msgpack::is_wanted(headers) {
         return Ok(());
     }
     Err(ApiError::not_acceptable())
@@ -107,14 +107,16 @@ fn admits<'a>(ranges: &[&str], served: impl Iterator<Item = &'a str>) -> bool {
                 "*/*" => 1,
                 _ => return None,
             };
-            let refused = parts.any(|parameter| {
-                let weight = parameter.strip_prefix("q=").or(parameter.strip_prefix("Q="));
-                weight.is_some_and(|weight| weight.parse::<f32>().is_ok_and(|q| q <= 0.0))
-            });
-            Some((fit, !refused))
+            Some((fit, !parts.any(refuses)))
         });
         best.max().is_some_and(|(_, admitted)| admitted)
     })
+}
+
+/// Whether a parameter of a media type says that it is not wanted.
+pub(super) fn refuses(parameter: &str) -> bool {
+    let weight = parameter.strip_prefix("q=").or(parameter.strip_prefix("Q="));
+    weight.is_some_and(|weight| weight.parse::<f32>().is_ok_and(|q| q <= 0.0))
 }
 
 fn client(headers: &HeaderMap, ids: ClientIds) -> Result<ClientId, ApiError> {

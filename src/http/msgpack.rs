@@ -17,6 +17,10 @@ use super::error::ApiError;
 /// Its media types: the registered one, and the one from before.
 pub(super) const MEDIA_TYPES: [&str; 2] = ["application/msgpack", "application/x-msgpack"];
 
+/// How deep a document may be: as deep as one of JSON. The stack would not bear the reader's own
+/// limit, 1,024.
+const MAX_DEPTH: usize = 127;
+
 /// Whether a request's body is MessagePack.
 pub(super) fn is_sent(headers: &HeaderMap) -> bool {
     MEDIA_TYPES.contains(&checks::media_type(headers).as_str())
@@ -27,8 +31,10 @@ pub(super) fn is_wanted(headers: &HeaderMap) -> bool {
     let texts = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let mut wanted = false;
     for range in texts.flat_map(|text| text.split(',')) {
-        let name = range.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        let mut parts = range.split(';').map(str::trim);
+        let name = parts.next().unwrap_or_default().to_ascii_lowercase();
         match name.as_str() {
+            _ if parts.any(checks::refuses) => {}
             "application/json" => return false,
             name => wanted |= MEDIA_TYPES.contains(&name),
         }
@@ -39,6 +45,7 @@ pub(super) fn is_wanted(headers: &HeaderMap) -> bool {
 /// A document of MessagePack as JSON text.
 pub(super) fn to_json(bytes: &[u8]) -> Result<Bytes, ApiError> {
     let mut reader = rmp_serde::Deserializer::new(Cursor::new(bytes));
+    reader.set_max_depth(MAX_DEPTH);
     let value = Value::deserialize(&mut reader).map_err(|error| {
         ApiError::body(format!("The request body could not be parsed as MessagePack: {error}."))
     })?;
@@ -87,7 +94,9 @@ mod tests {
         let two_documents = [0x90, 0x90];
         let cut = [0x92, 1];
         let deep = [0x91; 100_000];
-        let refused: [&[u8]; 6] = [&binary, &number_as_key, &two_documents, &cut, &deep, &[]];
+        let longer_than_it_is = [0xdd, 0xff, 0xff, 0xff, 0xff];
+        let refused: [&[u8]; 7] =
+            [&binary, &number_as_key, &two_documents, &cut, &deep, &longer_than_it_is, &[]];
         for wrong in refused {
             assert!(to_json(wrong).is_err(), "{:?}", &wrong[..wrong.len().min(8)]);
         }
@@ -102,6 +111,8 @@ mod tests {
         };
         assert!(wanted("application/msgpack") && wanted("text/html, application/x-msgpack;q=0.9"));
         assert!(!wanted("application/json, application/msgpack") && !wanted("*/*"));
+        assert!(!wanted("application/msgpack;q=0"));
+        assert!(wanted("application/json;q=0, application/msgpack"));
     }
 
     proptest! {

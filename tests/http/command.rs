@@ -1,23 +1,24 @@
 //! `roundelay serve` as it is started: who may be let in from where.
 
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 
-/// Runs the command until it ends by itself; it is not given nodes, so it needs none.
-fn serve(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_roundelay"))
-        .arg("serve")
-        .args(arguments)
-        .env_remove("ROUNDELAY_NODES")
-        .env_remove("ROUNDELAY_TOKENS")
-        .stdin(Stdio::null())
-        .output()
-        .unwrap()
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use crate::socket::LONG;
+
+/// Runs the command until it ends by itself, which it must; it needs no nodes, so it is given none.
+async fn serve(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_roundelay"));
+    command.arg("serve").args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+    command.env_remove("ROUNDELAY_NODES").env_remove("ROUNDELAY_TOKENS");
+    timeout(LONG, command.output()).await.expect("the service goes on").unwrap()
 }
 
-#[test]
-fn a_service_without_tokens_does_not_listen_to_the_world() {
+#[tokio::test]
+async fn a_service_without_tokens_does_not_listen_to_the_world() {
     for address in ["0.0.0.0:0", "[::]:0"] {
-        let refused = serve(&["--listen", address]);
+        let refused = serve(&["--listen", address]).await;
         let told = String::from_utf8(refused.stderr).unwrap();
         // A machine without IPv6 cannot listen there at all.
         assert!(!refused.status.success(), "{told}");
@@ -26,9 +27,9 @@ fn a_service_without_tokens_does_not_listen_to_the_world() {
     }
 }
 
-#[test]
-fn a_file_of_tokens_that_cannot_be_read_ends_the_service_before_it_starts() {
-    let refused = serve(&["--listen", "127.0.0.1:0", "--tokens", "no such file"]);
+#[tokio::test]
+async fn a_file_of_tokens_that_cannot_be_read_ends_the_service_before_it_starts() {
+    let refused = serve(&["--listen", "127.0.0.1:0", "--tokens", "no such file"]).await;
     let told = String::from_utf8(refused.stderr).unwrap();
     assert_eq!(refused.status.code(), Some(2), "{told}");
     assert!(told.starts_with("roundelay: ") && !told.contains("listening on"), "{told}");

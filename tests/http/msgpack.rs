@@ -59,7 +59,9 @@ async fn errors_are_messagepack_too_and_what_json_cannot_say_is_one() {
     // {"messages": [{"body": <three bytes>}]}
     let mut binary = vec![0x81, 0xa8];
     binary.extend_from_slice(b"messages\x91\x81\xa4body\xc4\x03\x01\x02\x03");
-    for wrong in [binary, vec![0xc1], vec![0x90, 0x90], packed(&json!([])), packed(&json!(1))] {
+    let deep = vec![0x91; 200_000];
+    for wrong in [binary, deep, vec![0xc1], vec![0x90, 0x90], packed(&json!([])), packed(&json!(1))]
+    {
         let (status, error) = send(&api, "POST", "/v2/queues/q/messages", wrong).await;
         assert_eq!((status, &error["title"]), (400, &json!("Invalid request body")), "{error}");
     }
