@@ -4,8 +4,10 @@
 --   has gone since, is removed again.
 -- KEYS: 1 string, the cookie; then for each block: string, the block; hash `P:m`, the replica
 -- ARGV: 1 the cookie wanted; then for each block its numbers, packed as `wire::append` does
--- Returns: an array with one array for each block: ok, again (0 or 1), bytes | stranger, held |
---   gone | sealed | producers | gap, frontier | conflict
+-- Returns: if all blocks are taken for the first time, one string with 8 bytes for each, the
+--   replica's bytes (an array for each would cost as much as what is done for the block); else an
+--   array with one array for each block: ok, again (0 or 1), bytes | stranger, held | gone |
+--   sealed | producers | gap, frontier | conflict
 -- Atomic: whether a block is the next one and its becoming so are one step, and a refused
 --   block's bytes must not be seen by anybody.
 local refused = stranger(KEYS[1], ARGV[1])
@@ -36,6 +38,7 @@ local function again(m, field, known, frontier, number, noted, digest, bytes)
   return {'ok', 1, bytes}
 end
 
+-- What a block is refused with, or nil and the replica's bytes if it was taken for the first time.
 -- Comparisons instead of math.min and math.max, and APPEND where SETRANGE would do: each call and
 -- each number that is written as text costs as much as ten lines of this.
 local function take(key, m, raw)
@@ -72,14 +75,22 @@ local function take(key, m, raw)
   call('HSET', m, 'h', pack(NUMBERS, role, sealed, told, producers, arrived + 1, bytes,
     left + live, held, minexp, maxexp, cursor, picks, first),
     field, pack('<I4I4', number, noted) .. digest)
-  return {'ok', 0, bytes}
+  return nil, bytes
 end
 
-local replies = {}
+local sizes, replies, others = {}, {}, false
 for i = 2, #ARGV do
   local key, m = KEYS[2 * i - 2], KEYS[2 * i - 1]
-  local reply = refused or take(key, m, ARGV[i])
-  if reply[1] ~= 'ok' or reply[2] == 1 then remove(key, m, ARGV[i]) end
-  replies[i - 1] = reply
+  local reply, bytes = refused, 0
+  if not refused then reply, bytes = take(key, m, ARGV[i]) end
+  if reply then
+    remove(key, m, ARGV[i])
+    others = true
+  end
+  sizes[i - 1], replies[i - 1] = pack('<I8', bytes or 0), reply or false
+end
+if not others then return table.concat(sizes) end
+for i, reply in ipairs(replies) do
+  replies[i] = reply or {'ok', 0, (unpack('<I8', sizes[i]))}
 end
 return replies

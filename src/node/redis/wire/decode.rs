@@ -51,6 +51,9 @@ pub(in crate::node::redis) fn appends(
     let Some(value) = executed(values)? else {
         return Ok(vec![Reply::Refused(Refusal::Full); count]);
     };
+    if let Value::BulkString(sizes) = value {
+        return taken(count, &sizes);
+    }
     let mut all = Items::of(value)?;
     if all.len() != count {
         return Err(format!("{} answers to {count} appends", all.len()));
@@ -68,6 +71,19 @@ pub(in crate::node::redis) fn appends(
             }))
         })
         .collect()
+}
+
+/// All were taken for the first time: the replica's bytes after each.
+fn taken(count: usize, sizes: &[u8]) -> Result<Vec<Reply>, Wrong> {
+    if sizes.len() != 8 * count {
+        return Err(format!("{} bytes in answer to {count} appends", sizes.len()));
+    }
+    let mut cut = Cut(sizes);
+    let mut replies = Vec::with_capacity(count);
+    while !cut.is_empty() {
+        replies.push(Reply::Appended(Appended { again: false, bytes: cut.u64()? }));
+    }
+    Ok(replies)
 }
 
 /// What the script at the end of a transaction answered; `None`: the server is out of memory and
