@@ -33,6 +33,8 @@ const COPIES_IN_FLIGHT: usize = 4;
 const PROMOTE_EVERY: Duration = Duration::from_millis(100);
 /// How often somebody looks how far another's copies have come.
 const WATCH_EVERY: Duration = Duration::from_millis(60);
+/// The same, if callers wait for them.
+const WATCH_URGENT_EVERY: Duration = Duration::from_millis(20);
 /// How long copies that somebody else makes may stand still before they are finished for him.
 const HELP_AFTER: Duration = Duration::from_millis(400);
 
@@ -75,14 +77,16 @@ impl Core {
         self: &Arc<Self>,
         queue: &Arc<QueueState>,
         mut filling: Vec<Job>,
+        is_urgent: bool,
     ) -> Result<Round, Error> {
         filling.truncate(AT_ONCE);
+        let every = if is_urgent { WATCH_URGENT_EVERY } else { WATCH_EVERY };
         let patience = HELP_AFTER + Duration::from_millis(self.pool.env().random_below(200));
         let mut since = Instant::now();
         let mut arrived = None;
         loop {
             let stands_still = since.elapsed() >= patience;
-            let manifest = match stands_still {
+            let manifest = match stands_still || is_urgent {
                 true => self.manifests.read(queue).await?,
                 // Watching must cost the one who works little.
                 false => self.manifests.get(queue).await?,
@@ -110,8 +114,8 @@ impl Core {
                 arrived = now;
                 since = Instant::now();
             }
-            let jitter = self.pool.env().random_below(30);
-            tokio::time::sleep(WATCH_EVERY + Duration::from_millis(jitter)).await;
+            let jitter = self.pool.env().random_below(10);
+            tokio::time::sleep(every + Duration::from_millis(jitter)).await;
         }
     }
 

@@ -22,7 +22,7 @@ use crate::protocol::manifest::{Manifest, Replica, Segment, Standing};
 use crate::protocol::placement::order;
 
 /// How long after a repair failed another is begun because somebody waits for it.
-const TRY_AGAIN_AFTER: Duration = Duration::from_millis(50);
+const TRY_AGAIN_AFTER: Duration = Duration::from_millis(20);
 /// How often somebody who waits for a repair looks.
 const LOOK_EVERY: Duration = Duration::from_millis(15);
 /// Rounds in one go at making a queue whole.
@@ -185,7 +185,7 @@ impl Core {
         let is_urgent = copies <= self.pool.config().copies_min;
         if free.is_empty() || (!taken.is_empty() && !is_urgent) {
             // Several at it would only be in each other's way.
-            return self.help(queue, taken).await;
+            return self.help(queue, taken, is_urgent).await;
         }
         let mut blocks = 0;
         free.truncate(AT_ONCE);
@@ -196,7 +196,7 @@ impl Core {
             fits
         });
         match self.copy_segments(queue, &manifest, &free, copies).await? {
-            Round::Failed(_) if !taken.is_empty() => self.help(queue, taken).await,
+            Round::Failed(_) if !taken.is_empty() => self.help(queue, taken, is_urgent).await,
             round => Ok(round),
         }
     }
