@@ -17,11 +17,13 @@ use crate::time::Clock;
 
 mod bootstrap;
 mod health;
+mod holders;
 mod keepers;
 mod membership;
 mod names;
 mod registers;
 mod salvage;
+mod stage;
 
 /// Nodes that several processes may use, each through wires of its own.
 struct World {
