@@ -31,6 +31,14 @@ impl Core {
             return Ok(false);
         };
         let reachable = self.reachable(segment).await;
+        // One that is silent may be the last to know of a claim or a delete (Q8).
+        let may_know = |r: &&Replica| matches!(r.standing, Standing::Dropped | Standing::Joining);
+        let heard = |r: &Replica| {
+            self.has_lost(r) || reachable.iter().any(|(other, _)| other.placement == r.placement)
+        };
+        if !segment.replicas.iter().filter(may_know).all(heard) {
+            return Ok(false);
+        }
         // One that was told the end had been filled, and lacked its promotion only.
         let mut whole = reachable.iter().filter(|(replica, coverage)| match replica.standing {
             Standing::Dropped => covers(&coverage.frontier(), end),
