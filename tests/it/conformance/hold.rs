@@ -141,7 +141,8 @@ pub(super) async fn a_remembered_hold_keeps_its_message_alive(env: &Env) {
     let blocks = env.copies(from).await;
     env.coverage(Op::CopyIn { at: to, blocks }).await;
     let entry = env.entry(to, M0()).await.expect("it is there");
-    env.assert_age(u64::from(entry.ttl_ms), 65_000);
+    // Counted from its arrival here, which is later by the time that the copy was on its way.
+    assert!((60_000..=70_000).contains(&entry.ttl_ms), "{}", entry.ttl_ms);
 }
 
 pub(super) async fn a_remembered_hold_can_be_released_before_its_block_comes(env: &Env) {
