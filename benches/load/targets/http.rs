@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use roundelay::http::{ServiceOptions, router, serve};
+use roundelay::http::{Connections, ServiceOptions, router, serve};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufStream};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, oneshot};
@@ -31,7 +31,7 @@ impl Http {
         let address = listener.local_addr().map_err(|e| e.to_string())?;
         let (stop, stopped) = oneshot::channel::<()>();
         let service = router(inner.store().clone(), ServiceOptions::default());
-        tokio::spawn(serve(listener, service, async {
+        tokio::spawn(serve(listener, service, Connections::default(), async {
             stopped.await.ok();
         }));
         Ok(Self {

@@ -53,7 +53,8 @@ pub struct Connections {
     /// How long a request's head may take, and how long a connection may wait for one, in seconds.
     /// Default 30.
     pub head_timeout: u64,
-    /// How long a client may take none of its answer, in seconds. Default 30.
+    /// How long a client may take none of its answer, in seconds; also how much longer a whole answer
+    /// may take than it does at 16 KiB a second. Default 30.
     pub write_timeout: u64,
 }
 
