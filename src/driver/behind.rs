@@ -7,7 +7,6 @@ use tokio::time::timeout;
 
 use super::ask::unavailable;
 use super::{Core, QueueState};
-use crate::Message;
 use crate::error::{Error, ErrorKind};
 use crate::id::{Offset, Placement};
 use crate::queue::ListOptions;
@@ -72,7 +71,8 @@ impl Core {
                     if last.is_none_or(|last| last.id.segment > id.segment) {
                         return Ok(None);
                     }
-                    options.limit = next_limit(options.limit, &page.messages);
+                    let bytes = page.messages.iter().map(|message| message.body.len()).sum();
+                    options.limit = next_limit(options.limit, bytes);
                     options.marker = page.marker;
                 }
             }
@@ -81,10 +81,21 @@ impl Core {
 }
 
 /// How many messages to ask for next: twice as many while they are small, else few.
-fn next_limit(limit: usize, messages: &[Message]) -> usize {
-    let bytes: usize = messages.iter().map(|message| message.body.len()).sum();
+fn next_limit(limit: usize, bytes: usize) -> usize {
     match bytes {
         0..PAGE_BYTES => (limit * 2).min(PAGES.1),
         _ => PAGES.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_are_long_only_while_bodies_are_short() {
+        let small = (0..20).fold(PAGES.0, |limit, _| next_limit(limit, 1_000));
+        assert_eq!(small, PAGES.1);
+        assert_eq!(next_limit(small, PAGE_BYTES), PAGES.0);
     }
 }

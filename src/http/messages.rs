@@ -82,7 +82,6 @@ impl<'a> MessageView<'a> {
 /// `POST …/messages`: creates the queue if it has to.
 pub(super) async fn post(call: &Call, body: Body, target: &Target) -> Result<Response, ApiError> {
     let bytes = call.read(body, Most::Allowed(call.service.options.max_messages_post_size)).await?;
-    let mut body = json::parse_object(&bytes)?;
     let (exists, metadata) = match target.queue.metadata().await {
         Ok(stored) => (true, QueueMetadata::read(&stored).unwrap_or_default()),
         Err(error) if error.kind() == ErrorKind::QueueNotFound => (false, QueueMetadata::default()),
@@ -97,7 +96,8 @@ pub(super) async fn post(call: &Call, body: Body, target: &Target) -> Result<Res
             defaults.max_post_bytes
         )));
     }
-    let messages = new_messages(body.remove("messages"), defaults, options)?;
+    // Parsed, a body takes many times its bytes: as late and as little of it as can be.
+    let messages = new_messages(json::parse_key(&bytes, "messages")?, defaults, options)?;
     if !exists {
         target.queue.create(&Metadata::default()).await?;
     }
@@ -142,7 +142,8 @@ fn new_messages(
     if items.is_empty() {
         return Err(ApiError::body("No messages could be found: the array is empty."));
     }
-    items.iter().map(|item| new_message(item, defaults, options)).collect()
+    // Each is freed as soon as it is read.
+    items.into_iter().map(|item| new_message(&item, defaults, options)).collect()
 }
 
 fn new_message(

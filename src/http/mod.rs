@@ -28,6 +28,7 @@ mod params;
 mod patch;
 mod queues;
 mod rates;
+mod room;
 mod routes;
 mod server;
 mod share;
@@ -89,8 +90,9 @@ pub fn guarded_router(
     gate: Gate,
     metrics: Metrics,
 ) -> Router {
-    let bodies =
-        Bodies::new(options.max_body_bytes_in_flight, Duration::from_secs(options.body_timeout));
+    let largest = options.max_messages_post_size.max(options.max_queue_metadata);
+    let patience = Duration::from_secs(options.body_timeout);
+    let bodies = Bodies::new(options.max_body_bytes_in_flight, largest, patience);
     let rates = Rates::new(options.max_requests_per_second, options.max_request_burst);
     let searches = Semaphore::new(messages::SEARCHES);
     let clock = Clock::system();
