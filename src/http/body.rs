@@ -9,17 +9,17 @@ use axum::http::HeaderMap;
 use axum::http::header::CONTENT_LENGTH;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::error::ApiError;
 use super::msgpack;
+use super::room::{Held, Room};
+use crate::Project;
 
 /// What the bodies of all requests may cost.
 #[derive(Debug)]
 pub(super) struct Bodies {
-    /// Bytes that may still be taken in.
-    room: Arc<Semaphore>,
+    room: Arc<Room>,
     patience: Duration,
 }
 
@@ -27,7 +27,7 @@ pub(super) struct Bodies {
 #[derive(Debug)]
 pub(super) struct Received {
     bytes: Bytes,
-    _room: Option<OwnedSemaphorePermit>,
+    _room: Held,
 }
 
 impl Deref for Received {
@@ -68,14 +68,15 @@ impl Most {
 }
 
 impl Bodies {
-    pub(super) fn new(max_bytes: usize, patience: Duration) -> Self {
-        let room = Arc::new(Semaphore::new(max_bytes.min(Semaphore::MAX_PERMITS)));
-        Self { room, patience }
+    /// Room for `max_bytes` of bodies that have at most `largest` each.
+    pub(super) fn new(max_bytes: usize, largest: usize, patience: Duration) -> Self {
+        Self { room: Arc::new(Room::new(max_bytes, largest)), patience }
     }
 
     /// Reads a body of at most `most`, as JSON.
     pub(super) async fn read(
         &self,
+        project: &Project,
         headers: &HeaderMap,
         body: Body,
         most: Most,
@@ -85,7 +86,7 @@ impl Bodies {
         if announced.is_some_and(|length: u64| length > most.bytes() as u64) {
             return Err(most.exceeded());
         }
-        let received = match timeout(self.patience, self.collect(body, most)).await {
+        let received = match timeout(self.patience, self.collect(project, body, most)).await {
             Ok(received) => received?,
             Err(_) => return Err(ApiError::too_slow()),
         };
@@ -96,9 +97,14 @@ impl Bodies {
     }
 
     /// Room is taken as bytes come in: who announces much and sends nothing keeps nobody out.
-    async fn collect(&self, body: Body, most: Most) -> Result<Received, ApiError> {
+    async fn collect(
+        &self,
+        project: &Project,
+        body: Body,
+        most: Most,
+    ) -> Result<Received, ApiError> {
         let mut collected = BytesMut::new();
-        let mut room: Option<OwnedSemaphorePermit> = None;
+        let mut room = self.room.hold(project);
         let mut chunks = body.into_data_stream();
         while let Some(chunk) = chunks.next().await {
             let chunk =
@@ -106,12 +112,8 @@ impl Bodies {
             if collected.len() + chunk.len() > most.bytes() {
                 return Err(most.exceeded());
             }
-            let more = u32::try_from(chunk.len()).ok();
-            let more = more.and_then(|len| Arc::clone(&self.room).try_acquire_many_owned(len).ok());
-            let more = more.ok_or_else(ApiError::no_room)?;
-            match &mut room {
-                Some(room) => room.merge(more),
-                None => room = Some(more),
+            if !room.grow(chunk.len()) {
+                return Err(ApiError::no_room());
             }
             collected.extend_from_slice(&chunk);
         }
@@ -126,6 +128,16 @@ mod tests {
 
     use super::*;
 
+    /// As long as all the room there is.
+    const LONG: &str = match std::str::from_utf8(&[b' '; 1000]) {
+        Ok(text) => text,
+        Err(_) => "",
+    };
+
+    fn p() -> Project {
+        Project::new("p").unwrap()
+    }
+
     fn chunks(texts: &[&'static str]) -> Body {
         let chunks: Vec<Result<Bytes, std::io::Error>> =
             texts.iter().map(|text| Ok(Bytes::from_static(text.as_bytes()))).collect();
@@ -134,31 +146,32 @@ mod tests {
 
     #[tokio::test]
     async fn room_is_held_as_long_as_a_body_lives() {
-        let bodies = Bodies::new(8, Duration::from_secs(1));
+        let bodies = Bodies::new(8, 8, Duration::from_secs(1));
         let none = HeaderMap::new();
         let most = Most::Allowed(100);
-        let first = bodies.read(&none, chunks(&["abc", "de"]), most).await.unwrap();
+        let first = bodies.read(&p(), &none, chunks(&["abc", "de"]), most).await.unwrap();
         assert_eq!(&first[..], b"abcde");
-        assert!(bodies.read(&none, chunks(&["abcd"]), most).await.is_err());
+        assert!(bodies.read(&p(), &none, chunks(&["abcd"]), most).await.is_err());
         drop(first);
-        assert!(bodies.read(&none, chunks(&["abcd", "efgh"]), most).await.is_ok());
+        assert!(bodies.read(&p(), &none, chunks(&["abcd", "efgh"]), most).await.is_ok());
     }
 
     #[tokio::test]
     async fn a_body_is_refused_by_its_announcement_or_by_its_bytes() {
-        let bodies = Bodies::new(1000, Duration::from_secs(1));
+        let bodies = Bodies::new(1000, 1000, Duration::from_secs(1));
         let mut announced = HeaderMap::new();
         announced.insert(CONTENT_LENGTH, HeaderValue::from_static("11"));
-        assert!(bodies.read(&announced, Body::empty(), Most::Allowed(10)).await.is_err());
+        assert!(bodies.read(&p(), &announced, Body::empty(), Most::Allowed(10)).await.is_err());
         let long = chunks(&["01234", "567890"]);
-        assert!(bodies.read(&HeaderMap::new(), long, Most::Bearable(10)).await.is_err());
-        assert_eq!(bodies.room.available_permits(), 1000);
+        assert!(bodies.read(&p(), &HeaderMap::new(), long, Most::Bearable(10)).await.is_err());
+        let all = chunks(&[LONG]);
+        assert!(bodies.read(&p(), &HeaderMap::new(), all, Most::Bearable(1000)).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_does_not_come_is_given_up() {
-        let bodies = Bodies::new(1000, Duration::from_secs(30));
+        let bodies = Bodies::new(1000, 1000, Duration::from_secs(30));
         let never = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
-        assert!(bodies.read(&HeaderMap::new(), never, Most::Allowed(10)).await.is_err());
+        assert!(bodies.read(&p(), &HeaderMap::new(), never, Most::Allowed(10)).await.is_err());
     }
 }

@@ -157,6 +157,10 @@ fn project(headers: &HeaderMap) -> Result<Project, ApiError> {
             "The \"X-Project-Id\" header is required.",
         ));
     };
+    // Whoever stands in front of the service may have looked at the other one.
+    if headers.get_all("x-project-id").iter().nth(1).is_some() {
+        return Err(ApiError::request("There must be one \"X-Project-Id\" header only."));
+    }
     let text = std::str::from_utf8(value.as_bytes())
         .map_err(|_| ApiError::request("The \"X-Project-Id\" header must be UTF-8."))?;
     if text.is_empty() {
@@ -243,5 +247,13 @@ mod tests {
         assert!(of("ü".repeat(257).as_bytes()).is_err());
         assert!(of(b"").is_err());
         assert!(of(b"\xff").is_err());
+    }
+
+    #[test]
+    fn two_projects_are_none() {
+        let mut twice = headers(&[("x-project-id", "p")]);
+        assert!(project(&twice).is_ok());
+        twice.append("x-project-id", HeaderValue::from_static("q"));
+        assert!(project(&twice).is_err());
     }
 }

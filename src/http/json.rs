@@ -1,11 +1,13 @@
 //! JSON in and out: Zaqar's rules about what is a document, and answers.
 
+use std::fmt;
 use std::str::from_utf8;
 
 use axum::http::header::{CONTENT_TYPE, LOCATION};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use data_encoding::BASE64;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -62,6 +64,51 @@ pub(super) fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, ApiError>
     match parse(bytes)? {
         Value::Object(object) => Ok(object),
         _ => Err(ApiError::body("The request body must be a JSON object.")),
+    }
+}
+
+/// The value of one key of a document that must be an object; the others are skipped unparsed.
+pub(super) fn parse_key(bytes: &[u8], key: &'static str) -> Result<Option<Value>, ApiError> {
+    if bytes.is_empty() {
+        return Err(ApiError::body("Request body can not be empty."));
+    }
+    let unreadable = |error: &dyn fmt::Display| {
+        ApiError::body(format!("The request body could not be parsed: {error}."))
+    };
+    // What is skipped is not looked at so closely.
+    let text = from_utf8(bytes).map_err(|error| unreadable(&error))?;
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let value = reader.deserialize_any(Key(key)).and_then(|value| reader.end().map(|()| value));
+    let value = value.map_err(|error| unreadable(&error))?;
+    match wide_integer(bytes) {
+        Some(number) => {
+            Err(ApiError::body(format!("The integer {number} does not fit into 64 bits.")))
+        }
+        None => Ok(value),
+    }
+}
+
+/// Reads the value of one key of an object.
+struct Key(&'static str);
+
+impl<'de> Visitor<'de> for Key {
+    type Value = Option<Value>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut found = None;
+        while let Some(key) = map.next_key::<String>()? {
+            if key == self.0 {
+                // Of two the last one counts, as everywhere.
+                found = Some(map.next_value()?);
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(found)
     }
 }
 
@@ -157,8 +204,24 @@ fn located(mut response: Response, location: &str) -> Result<Response, ApiError>
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn one_key_of_an_object_is_read_and_the_others_are_skipped() {
+        let read = |text: &str| parse_key(text.as_bytes(), "a");
+        assert_eq!(read(r#"{"b": [{"a": 1}], "a": [2], "c": null}"#).unwrap(), Some(json!([2])));
+        assert_eq!(read(r#"{"a": 1, "\u0061": 2}"#).unwrap(), Some(json!(2)));
+        assert_eq!(read("{}").unwrap(), None);
+        let deep = format!("{{\"b\": {}", "[".repeat(1_000_000));
+        for wrong in
+            ["", "[]", "1", "{", r#"{"a": 1} 2"#, r#"{"b": 9223372036854775808}"#, deep.as_str()]
+        {
+            assert!(read(wrong).is_err(), "{:?}", &wrong[..wrong.len().min(40)]);
+        }
+        assert!(parse_key(b"{\"b\": \"\xff\"}", "a").is_err());
+    }
 
     #[test]
     fn scalars_blanks_and_fragments_are_no_documents() {

@@ -6,6 +6,7 @@ use axum::body::Body;
 use axum::response::Response;
 use serde::Serialize;
 use serde_json::Value;
+use tokio::time::timeout;
 
 use super::body::Most;
 use super::error::ApiError;
@@ -20,6 +21,9 @@ use crate::{
 
 /// Longest `Location`: what servers and clients commonly take as one header.
 const MAX_LOCATION_BYTES: usize = 8 * 1024;
+/// Searches for the message whose id is a marker, at once, and how long one waits for its turn.
+pub(super) const SEARCHES: usize = 4;
+const SEARCH_TURN: Duration = Duration::from_secs(5);
 
 /// A message as every answer but pop's shows it.
 #[derive(Serialize)]
@@ -78,7 +82,6 @@ impl<'a> MessageView<'a> {
 /// `POST …/messages`: creates the queue if it has to.
 pub(super) async fn post(call: &Call, body: Body, target: &Target) -> Result<Response, ApiError> {
     let bytes = call.read(body, Most::Allowed(call.service.options.max_messages_post_size)).await?;
-    let mut body = json::parse_object(&bytes)?;
     let (exists, metadata) = match target.queue.metadata().await {
         Ok(stored) => (true, QueueMetadata::read(&stored).unwrap_or_default()),
         Err(error) if error.kind() == ErrorKind::QueueNotFound => (false, QueueMetadata::default()),
@@ -93,7 +96,8 @@ pub(super) async fn post(call: &Call, body: Body, target: &Target) -> Result<Res
             defaults.max_post_bytes
         )));
     }
-    let messages = new_messages(body.remove("messages"), defaults, options)?;
+    // Parsed, a body takes many times its bytes: as late and as little of it as can be.
+    let messages = new_messages(json::parse_key(&bytes, "messages")?, defaults, options)?;
     if !exists {
         target.queue.create(&Metadata::default()).await?;
     }
@@ -138,7 +142,8 @@ fn new_messages(
     if items.is_empty() {
         return Err(ApiError::body("No messages could be found: the array is empty."));
     }
-    items.iter().map(|item| new_message(item, defaults, options)).collect()
+    // Each is freed as soon as it is read.
+    items.into_iter().map(|item| new_message(&item, defaults, options)).collect()
 }
 
 fn new_message(
@@ -184,7 +189,7 @@ pub(super) async fn list(call: &Call, target: &Target) -> Result<Response, ApiEr
         include_delayed: query.boolean("include_delayed")?,
     };
     if let Some(text) = query.text("marker") {
-        options.marker = marker(target, &text).await?;
+        options.marker = marker(call, target, &text).await?;
         if options.marker.is_none() {
             return Ok(json::ok(&MessageList { messages: Vec::new(), links: Some(Vec::new()) }));
         }
@@ -201,8 +206,11 @@ pub(super) async fn list(call: &Call, target: &Target) -> Result<Response, ApiEr
 
 /// A marker from a page, or made from the id of its last message: openstacksdk does that. `None` if
 /// that message is not there any more.
-async fn marker(target: &Target, text: &str) -> Result<Option<Marker>, ApiError> {
+async fn marker(call: &Call, target: &Target, text: &str) -> Result<Option<Marker>, ApiError> {
     if let Ok(id) = text.parse::<MessageId>() {
+        // Each may hold a long page: few at once, and nobody waits for long.
+        let turn = timeout(SEARCH_TURN, call.service.searches.acquire()).await;
+        let _turn = turn.map_err(|_| ApiError::no_room())?;
         return Ok(target.queue.marker_behind(&id).await?);
     }
     let marker = text.parse::<Marker>().map(Some);

@@ -4,8 +4,8 @@
 //! format. They are served by a router of their own, for a listener of its own: who may read
 //! metrics is not who may read messages.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -41,6 +41,8 @@ struct Inner {
     seconds: Family<Asked, Histogram, fn() -> Histogram>,
     in_flight: Gauge,
     nodes: Nodes,
+    /// Held from the update of the nodes until all is written: they are empty in between.
+    writing: Mutex<()>,
 }
 
 /// The nodes, by name.
@@ -99,7 +101,15 @@ impl Metrics {
         let in_flight = Gauge::default();
         registry.register("http_requests_in_flight", "Requests being answered", in_flight.clone());
         let nodes = Nodes::registered(&mut registry);
-        Self(Arc::new(Inner { store, registry, requests, seconds, in_flight, nodes }))
+        Self(Arc::new(Inner {
+            store,
+            registry,
+            requests,
+            seconds,
+            in_flight,
+            nodes,
+            writing: Mutex::default(),
+        }))
     }
 
     /// Serves them as `GET /metrics`.
@@ -189,6 +199,7 @@ impl Nodes {
 
 async fn show(State(metrics): State<Metrics>) -> Response {
     let Metrics(inner) = metrics;
+    let _writing = inner.writing.lock().unwrap_or_else(PoisonError::into_inner);
     inner.nodes.update(&inner.store);
     let mut text = String::new();
     match encode(&mut text, &inner.registry) {

@@ -28,6 +28,7 @@ mod params;
 mod patch;
 mod queues;
 mod rates;
+mod room;
 mod routes;
 mod server;
 mod share;
@@ -38,6 +39,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::http::request::Parts;
+use tokio::sync::Semaphore;
 
 pub use access::{Gate, KeystoneOptions, KeystoneUser, Secret};
 pub use json::JsonBody;
@@ -59,6 +61,8 @@ struct Service {
     gate: Gate,
     bodies: Bodies,
     rates: Rates,
+    /// Turns of those who look for a message by its id.
+    searches: Semaphore,
     metrics: Metrics,
     clock: Clock,
 }
@@ -66,7 +70,7 @@ struct Service {
 impl Service {
     /// Whether a signed request may do what it wants to.
     fn allows_signed(&self, head: &Parts) -> bool {
-        let now_s = self.clock.now_ms() / 1000;
+        let now_s = self.gate.now_ms() / 1000;
         let allowed =
             |signing: &Signing| signing.allows(&head.headers, &head.method, head.uri.path(), now_s);
         self.gate.signing().is_some_and(allowed)
@@ -86,11 +90,14 @@ pub fn guarded_router(
     gate: Gate,
     metrics: Metrics,
 ) -> Router {
-    let bodies =
-        Bodies::new(options.max_body_bytes_in_flight, Duration::from_secs(options.body_timeout));
+    let largest = options.max_messages_post_size.max(options.max_queue_metadata);
+    let patience = Duration::from_secs(options.body_timeout);
+    let bodies = Bodies::new(options.max_body_bytes_in_flight, largest, patience);
     let rates = Rates::new(options.max_requests_per_second, options.max_request_burst);
+    let searches = Semaphore::new(messages::SEARCHES);
     let clock = Clock::system();
-    let service = Arc::new(Service { store, options, gate, bodies, rates, metrics, clock });
+    let service =
+        Arc::new(Service { store, options, gate, bodies, rates, searches, metrics, clock });
     // One handler, not one route a path: Zaqar checks headers and names before the method, and
     // tells an empty name from a missing one.
     Router::new().fallback(routes::handle).with_state(service)

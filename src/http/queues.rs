@@ -13,14 +13,17 @@ use super::limits;
 use super::metadata::QueueMetadata;
 use super::patch::{self, Patch};
 use super::routes::{Call, Target};
-use crate::{DeleteWhere, ErrorKind, ListOptions, QueueName};
+use crate::{DeleteWhere, ErrorKind, ListOptions, Metadata, QueueName};
 
 /// Parameters of a listing; all others are filters.
 const PARAMETERS: [&str; 5] = ["marker", "limit", "detailed", "name", "with_count"];
 /// Queues read at once while looking for those that a filter takes.
 const SCAN_PAGE: usize = 200;
-/// Messages deleted at once by a purge.
-const PURGE_PAGE: usize = 500;
+/// Messages deleted at once by a purge, at first and at most: their bodies are read, too, and even the
+/// longest page must be bearable if all are as long as they may be (256 KiB each: 32 MiB).
+const PURGE_PAGES: (usize, usize) = (16, 128);
+/// Bytes of bodies from which on the next page is a short one again.
+const PURGE_BYTES: usize = 1 << 20;
 
 #[derive(Serialize)]
 struct QueueList {
@@ -59,8 +62,20 @@ struct Filter {
 
 impl Filter {
     fn takes(&self, name: &QueueName, metadata: &QueueMetadata) -> bool {
-        self.name.as_ref().is_none_or(|part| name.as_str().contains(part.as_str()))
+        self.takes_name(name)
             && self.fields.iter().all(|(key, wanted)| metadata.matches(key, wanted))
+    }
+
+    /// The same of metadata as they are stored; they are parsed only if they matter.
+    fn takes_stored(&self, name: &QueueName, stored: &Metadata) -> bool {
+        if self.fields.is_empty() {
+            return self.takes_name(name);
+        }
+        self.takes_name(name) && self.takes(name, &QueueMetadata::read(stored).unwrap_or_default())
+    }
+
+    fn takes_name(&self, name: &QueueName) -> bool {
+        self.name.as_ref().is_none_or(|part| name.as_str().contains(part.as_str()))
     }
 }
 
@@ -167,7 +182,7 @@ pub(super) async fn list(call: &Call) -> Result<Response, ApiError> {
         })
         .collect();
     let count = match count {
-        true => Some(scan(call, &filter, None, usize::MAX).await?.len()).filter(|count| *count > 0),
+        true => Some(count_all(call, &filter).await?).filter(|count| *count > 0),
         false => None,
     };
     Ok(json::ok(&QueueList { queues, links: links.into_iter().collect(), count }))
@@ -202,6 +217,21 @@ async fn scan(
     }
 }
 
+/// How many queues the filter takes. Nothing is kept of them: there may be a million.
+async fn count_all(call: &Call, filter: &Filter) -> Result<usize, ApiError> {
+    let mut after: Option<QueueName> = None;
+    let mut count = 0;
+    loop {
+        let page = call.store().queues(&call.caller.project, after.as_ref(), SCAN_PAGE).await?;
+        count +=
+            page.queues.iter().filter(|(name, stored)| filter.takes_stored(name, stored)).count();
+        match page.queues.into_iter().next_back() {
+            Some((last, _)) => after = Some(last),
+            None => return Ok(count),
+        }
+    }
+}
+
 /// `POST /v2/queues/{q}/purge`: deletes all messages that no claim holds.
 pub(super) async fn purge(call: &Call, body: Body, target: &Target) -> Result<Response, ApiError> {
     let bytes = call.read(body, SMALL).await?;
@@ -227,12 +257,17 @@ fn purges_messages(body: &Map<String, Value>) -> Result<bool, ApiError> {
 async fn purge_messages(target: &Target) -> Result<(), ApiError> {
     let mut left = target.queue.stats().await?.total();
     let mut options =
-        ListOptions { limit: PURGE_PAGE, include_delayed: true, ..ListOptions::default() };
+        ListOptions { limit: PURGE_PAGES.0, include_delayed: true, ..ListOptions::default() };
     while left > 0 {
         let page = target.queue.list(&options).await?;
         if page.messages.is_empty() {
             break;
         }
+        let bytes: usize = page.messages.iter().map(|message| message.body.len()).sum();
+        options.limit = match bytes {
+            0..PURGE_BYTES => (options.limit * 2).min(PURGE_PAGES.1),
+            _ => PURGE_PAGES.0,
+        };
         let ids: Vec<_> = page.messages.into_iter().map(|message| message.id).collect();
         target.queue.delete_messages(&ids, &DeleteWhere::Unclaimed).await?;
         left = left.saturating_sub(ids.len() as u64);

@@ -7,13 +7,22 @@ use crate::Project;
 
 /// Projects remembered at once; those that have not asked for a while are forgotten.
 const MAX_PROJECTS: usize = 10_000;
+/// How often those are looked for at most, in milliseconds: it means looking at all.
+const SWEEP_EVERY_MS: u64 = 100;
 
 /// A bucket a project: each request takes one of its tokens, and they come back with time.
 #[derive(Debug)]
 pub(super) struct Rates {
     per_second: u64,
     burst: u64,
-    buckets: Mutex<BTreeMap<Project, Bucket>>,
+    buckets: Mutex<Buckets>,
+}
+
+#[derive(Debug, Default)]
+struct Buckets {
+    of: BTreeMap<Project, Bucket>,
+    /// When full ones were looked for last.
+    swept_ms: Option<u64>,
 }
 
 /// Counted in thousandths of a token.
@@ -35,10 +44,16 @@ impl Rates {
         if self.per_second == 0 {
             return Ok(());
         }
-        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guard = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let Buckets { of: buckets, swept_ms } = &mut *guard;
         if buckets.len() >= MAX_PROJECTS && !buckets.contains_key(project) {
             // A full bucket is like none. Were all others in use, the newcomer would pay for it.
-            buckets.retain(|_, bucket| self.refilled(*bucket, now_ms).level < self.burst);
+            let due =
+                swept_ms.is_none_or(|swept_ms| now_ms.saturating_sub(swept_ms) >= SWEEP_EVERY_MS);
+            if due {
+                *swept_ms = Some(now_ms);
+                buckets.retain(|_, bucket| self.refilled(*bucket, now_ms).level < self.burst);
+            }
             if buckets.len() >= MAX_PROJECTS {
                 return Err(1000);
             }
@@ -93,7 +108,7 @@ mod tests {
     fn no_limit_is_none() {
         let rates = Rates::new(0, 0);
         assert!((0..10_000).all(|_| rates.take(&project("p"), 0).is_ok()));
-        assert!(rates.buckets.lock().unwrap().is_empty());
+        assert!(rates.buckets.lock().unwrap().of.is_empty());
     }
 
     #[test]
@@ -102,8 +117,10 @@ mod tests {
         for number in 0..MAX_PROJECTS {
             rates.take(&project(&number.to_string()), 0).unwrap();
         }
-        assert!(rates.take(&project("late"), 0).is_err());
-        assert_eq!(rates.take(&project("late"), 1000), Ok(()));
-        assert_eq!(rates.buckets.lock().unwrap().len(), 1);
+        assert!(rates.take(&project("late"), 950).is_err());
+        // All buckets are full again, but that is seen only by the next look.
+        assert!(rates.take(&project("late"), 1000).is_err());
+        assert_eq!(rates.take(&project("late"), 1050), Ok(()));
+        assert_eq!(rates.buckets.lock().unwrap().of.len(), 1);
     }
 }

@@ -35,7 +35,7 @@ impl Call {
 
     /// Reads the request's body.
     pub(super) async fn read(&self, body: Body, most: Most) -> Result<Received, ApiError> {
-        self.service.bodies.read(&self.headers, body, most).await
+        self.service.bodies.read(&self.caller.project, &self.headers, body, most).await
     }
 }
 

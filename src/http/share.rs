@@ -37,7 +37,7 @@ pub(super) async fn create(call: &Call, body: Body, target: &Target) -> Result<R
     }
     let paths = paths(&body, target)?;
     let methods = methods(&body)?;
-    let expires = expires(&body, call.service.clock.now_ms() / 1000)?;
+    let expires = expires(&body, call.service.gate.now_ms() / 1000)?;
     let Some(signing) = call.service.gate.signing() else {
         return Err(ApiError::request("Signed URLs are off: the service has no secret key."));
     };

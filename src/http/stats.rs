@@ -37,7 +37,7 @@ struct End {
 
 pub(super) async fn show(call: &Call, target: &Target) -> Result<Response, ApiError> {
     let stats = target.queue.stats().await?;
-    let now = Duration::from_millis(call.service.clock.now_ms());
+    let now = Duration::from_millis(call.service.gate.now_ms());
     let end = |message: &Message| End {
         href: format!("{}/messages/{}", target.path(), message.id),
         age: message.age.as_secs(),

@@ -175,7 +175,7 @@ def with_openstacksdk(keystone, project):
 
 
 def main(program):
-    with Service(program, "[auth]\nsigned_url_secret_key = 'key'\n") as url:
+    with Service(program, "[auth]\nsigned_url_secret_key = 'a key of sixteen bytes'\n") as url:
         with_zaqarclient(url)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Keystone)
     threading.Thread(target=server.serve_forever, daemon=True).start()

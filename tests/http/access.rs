@@ -142,10 +142,10 @@ async fn a_file_of_tokens_is_read_again_when_it_changes() {
 
 #[test]
 fn secrets_are_not_shown() {
-    let secret = roundelay::http::Secret::new("hidden");
+    let secret = roundelay::http::Secret::new("hidden for good and all");
     assert!(!format!("{secret:?}").contains("hidden"));
     let file = three();
-    let gate = Gate::tokens(file.path()).unwrap().with_signed_urls(&secret);
+    let gate = Gate::tokens(file.path()).unwrap().with_signed_urls(&secret).unwrap();
     let shown = format!("{gate:?}");
     assert!(!shown.contains("token-of") && !shown.contains("hidden"), "{shown}");
 }

@@ -3,15 +3,19 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use futures_util::future::join_all;
 use roundelay::http::{Gate, KeystoneOptions, ServiceOptions};
+use roundelay::time::WallClock;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 
 use crate::{Api, bodies};
 
@@ -199,6 +203,59 @@ async fn without_keystone_nobody_is_let_in_nor_called_a_stranger() {
     let user = json!({"username": "roundelay", "password": "wrong", "project_name": "service"});
     let misled = service(options(address, json!({ "user": user }))).await;
     misled.having("x-auth-token", Some("token-a")).get("/v2/ping").await.is(503);
+}
+
+/// Takes connections and answers nothing.
+async fn silent() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            held.push(stream);
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_silent_keystone_keeps_nobody_waiting_for_long() {
+    let user = json!({"username": "roundelay", "password": PASSWORD, "project_name": "service"});
+    for more in [json!({ "user": user }), json!({})] {
+        let api = service(options(silent().await, more)).await;
+        let start = Instant::now();
+        let asked = (0..200).map(|n| {
+            let api = api.having("x-auth-token", Some(&format!("token-{n}")));
+            async move { api.get("/v2/ping").await.is(503) }
+        });
+        join_all(asked).await;
+        assert!(start.elapsed() < Duration::from_secs(12), "{:?}", start.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn made_up_tokens_drive_out_no_others() {
+    let (keystone, address) = stand_in().await;
+    let api = service(options(address, json!({}))).await;
+    let a = api.having("x-auth-token", Some("token-a"));
+    a.get("/v2/ping").await.is(204);
+    for n in 0..1_100 {
+        api.having("x-auth-token", Some(&format!("made-up-{n}"))).get("/v2/ping").await.is(401);
+    }
+    a.get("/v2/ping").await.is(204);
+    let asked = keystone.asked();
+    assert_eq!(asked.iter().filter(|asked| *asked == "token-a").count(), 1);
+    assert_eq!(asked.len(), 1_101);
+}
+
+#[tokio::test]
+async fn a_token_ends_by_the_time_of_day() {
+    let (_keystone, address) = stand_in().await;
+    // The year 2019: the token of 2020 has not ended yet.
+    let wall = WallClock::new(|| 1_560_000_000_000);
+    let gate = Gate::keystone(options(address, json!({}))).unwrap().with_wall_clock(wall);
+    let api = Api::guarded(ServiceOptions::default(), gate).await;
+    api.having("x-auth-token", Some("token-ended")).get("/v2/ping").await.is(204);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::{Api, OTHER_CLIENT, bodies};
+use crate::{Api, OTHER_CLIENT, bodies, id_of};
 
 /// Follows the links as they are until a page is empty; returns the bodies page by page.
 async fn walk(api: &Api, start: &str) -> Vec<Vec<Value>> {
@@ -110,4 +110,16 @@ async fn parameters_out_of_range_and_malformed_markers_are_refused() {
     }
     // An empty value counts as absent.
     api.get("/v2/queues/q/messages?limit=&marker=&echo=").await.is(200);
+}
+
+#[tokio::test]
+async fn the_id_of_any_message_of_a_long_queue_is_a_marker() {
+    let api = Api::new().await;
+    let paths = api.post_numbers("q", 0..700).await;
+    for at in [0, 15, 16, 47, 300, 698] {
+        let marker = id_of(&paths[at]);
+        let path = format!("/v2/queues/q/messages?echo=true&limit=1&marker={marker}");
+        let page = api.get(&path).await.is(200).json();
+        assert_eq!(bodies(&page), [json!(at + 1)]);
+    }
 }

@@ -299,3 +299,16 @@ async fn names_of_queues_have_64_characters_of_a_small_alphabet() {
         answer.fails(400, "Invalid queue identification");
     }
 }
+
+#[tokio::test]
+async fn a_purge_of_many_messages_leaves_none() {
+    let api = Api::new().await;
+    api.post_numbers("q", 0..700).await;
+    let long = json!({"messages": [{"body": "x".repeat(200_000)}]});
+    for _ in 0..10 {
+        api.post("/v2/queues/q/messages", long.clone()).await.is(201);
+    }
+    api.send("POST", "/v2/queues/q/purge", "").await.is(204);
+    let stats = api.get("/v2/queues/q/stats").await.is(200).json();
+    assert_eq!(stats["messages"]["total"], 0);
+}

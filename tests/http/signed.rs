@@ -1,17 +1,26 @@
 //! Signed URLs: what they allow, and what they do not.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use roundelay::http::{Gate, Secret, ServiceOptions};
+use roundelay::time::{Clock, WallClock};
 use serde_json::{Value, json};
 
 use crate::{Api, bodies, id_of};
 
+/// A key that is long enough.
+const KEY: &str = "a key of sixteen bytes or more";
 const SHARE: &str = "/v2/queues/q/share";
 const MESSAGES: &str = "/v2/queues/q/messages";
 
 async fn signing() -> Api {
-    let gate = Gate::open().with_signed_urls(&Secret::new("key"));
+    let clock = Clock::system();
+    let gate = Gate::open()
+        .with_signed_urls(&Secret::new(KEY))
+        .unwrap()
+        .with_wall_clock(WallClock::new(move || clock.now_ms()));
     Api::guarded(ServiceOptions::default(), gate).await
 }
 
@@ -60,6 +69,21 @@ async fn a_url_is_shared_for_a_day_with_sorted_paths_and_methods() {
     tokio::time::sleep(Duration::from_secs(86_398)).await;
     holder.get(MESSAGES).await.is(503);
     tokio::time::sleep(Duration::from_secs(3)).await;
+    holder.get(MESSAGES).await.fails(404, "404 Not Found");
+}
+
+#[tokio::test]
+async fn a_signed_url_ends_by_the_time_of_day_even_if_that_is_set() {
+    let now_ms = Arc::new(AtomicU64::new(1_800_000_000_000));
+    let told = Arc::clone(&now_ms);
+    let wall = WallClock::new(move || told.load(Ordering::Relaxed));
+    let gate = Gate::open().with_signed_urls(&Secret::new(KEY)).unwrap().with_wall_clock(wall);
+    let api = Api::guarded(ServiceOptions::default(), gate).await;
+    api.post_numbers("q", 0..1).await;
+    let shared = api.post(SHARE, json!({})).await.is(200).json();
+    let holder = holder(&api, &shared);
+    holder.get(MESSAGES).await.is(200);
+    now_ms.fetch_add(86_401_000, Ordering::Relaxed);
     holder.get(MESSAGES).await.fails(404, "404 Not Found");
 }
 
@@ -136,7 +160,7 @@ async fn a_signed_url_needs_no_token_and_gives_no_role() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     let tokens = json!([{"token": "abc", "project": "p", "roles": ["admin"]}]);
     std::io::Write::write_all(&mut file, tokens.to_string().as_bytes()).unwrap();
-    let gate = Gate::tokens(file.path()).unwrap().with_signed_urls(&Secret::new("key"));
+    let gate = Gate::tokens(file.path()).unwrap().with_signed_urls(&Secret::new(KEY)).unwrap();
     let mut options = ServiceOptions::default();
     options.admin_mode = true;
     let api = Api::guarded(options, gate).await;

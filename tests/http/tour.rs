@@ -132,3 +132,26 @@ async fn health_tries_every_kind_of_call_and_leaves_nothing_behind() {
     let posting = &health["operation_status"]["post_messages"];
     assert!(posting["succeeded"] == false && posting["ref"].is_string(), "{posting}");
 }
+
+#[tokio::test]
+async fn health_leaves_nothing_behind_when_its_client_goes_away() {
+    let api = crate::with_admin().await.having("x-roles", Some("admin"));
+    let project = roundelay::Project::new("roundelay\nhealth").unwrap();
+    let queues = || async { api.store.queues(&project, None, 10).await.unwrap().queues.len() };
+    let seen = async {
+        while queues().await == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = seen => {}
+        answer = api.get("/v2/health") => panic!("answered before its queue was seen: {answer:?}"),
+    }
+    let gone = async {
+        while queues().await > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(crate::socket::LONG, gone).await.unwrap();
+}

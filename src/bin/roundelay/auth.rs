@@ -30,9 +30,9 @@ impl Auth {
             (None, Some(keystone)) => Gate::keystone(keystone.clone()).map_err(wrong)?,
             (None, None) => Gate::open(),
         };
-        Ok(match &self.signed_url_secret_key {
-            Some(key) => gate.with_signed_urls(key),
-            None => gate,
-        })
+        match &self.signed_url_secret_key {
+            Some(key) => gate.with_signed_urls(key).map_err(wrong),
+            None => Ok(gate),
+        }
     }
 }

@@ -2,27 +2,37 @@
 //!
 //! <https://docs.openstack.org/api-ref/identity/v3/#validate-and-show-information-for-token>
 
-use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use axum::http::StatusCode;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
+use super::remembered::Remembered;
 use super::upstream::{Answer, Secret, Upstream};
 use super::{Digest, Identity, digest_of};
 use crate::Project;
 use crate::http::date;
 use crate::http::error::ApiError;
-use crate::time::Clock;
+use crate::time::{Clock, WallClock};
 
 /// Questions to Keystone at once.
 const QUESTIONS: usize = 16;
-/// Answers remembered.
-const MAX_CACHED: usize = 10_000;
+/// Requests that wait for an answer of Keystone's at once, and for how long each does, its turn
+/// included.
+const PLACES: usize = 1_024;
+const PATIENCE: Duration = Duration::from_secs(6);
+/// How long nobody tries again after the service could not present itself, in milliseconds.
+const LOGIN_PAUSE_MS: u64 = 1_000;
+/// Answers remembered: tokens that are valid, and those that are not. They are kept apart: made-up
+/// tokens must not drive out others.
+const MAX_ACCEPTED: usize = 10_000;
+const MAX_REFUSED: usize = 1_000;
 /// How long a token that Keystone does not know is refused without asking again, in seconds.
 const REFUSED_S: u64 = 10;
 /// Longest token that is passed on, in bytes.
@@ -73,18 +83,27 @@ pub(super) struct Keystone {
     upstream: Upstream,
     options: KeystoneOptions,
     clock: Clock,
+    places: Semaphore,
     questions: Semaphore,
-    cache: Mutex<BTreeMap<Digest, Known>>,
-    /// The service's own token.
-    own: tokio::sync::Mutex<Option<String>>,
+    accepted: Mutex<Remembered<Identity>>,
+    refused: Mutex<Remembered<()>>,
+    own: tokio::sync::Mutex<Own>,
+}
+
+/// The service's own token.
+#[derive(Debug, Default)]
+struct Own {
+    token: Option<String>,
+    /// When it could not be had, and why.
+    failed: Option<(u64, String)>,
 }
 
 /// What Keystone said of a token.
-#[derive(Debug, Clone)]
 struct Known {
     /// `None`: it is not valid.
     identity: Option<Identity>,
-    until_ms: u64,
+    /// How long that may be believed, in milliseconds.
+    for_ms: u64,
 }
 
 /// The part of a token that matters here.
@@ -115,13 +134,19 @@ impl Keystone {
             upstream: Upstream::new(&options.url)?,
             options,
             clock: Clock::system(),
+            places: Semaphore::new(PLACES),
             questions: Semaphore::new(QUESTIONS),
-            cache: Mutex::default(),
-            own: tokio::sync::Mutex::new(None),
+            accepted: Mutex::new(Remembered::new(MAX_ACCEPTED)),
+            refused: Mutex::new(Remembered::new(MAX_REFUSED)),
+            own: tokio::sync::Mutex::default(),
         })
     }
 
-    pub(super) async fn identify(&self, token: &str) -> Result<Identity, ApiError> {
+    pub(super) async fn identify(
+        &self,
+        token: &str,
+        wall: &WallClock,
+    ) -> Result<Identity, ApiError> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(ApiError::unauthorized());
         }
@@ -129,41 +154,49 @@ impl Keystone {
         let known = match self.cached(&digest) {
             Some(known) => known,
             None => {
-                let _turn = self.questions.acquire().await;
-                // Somebody may have asked while this request waited.
-                match self.cached(&digest) {
-                    Some(known) => known,
-                    None => self.ask_and_keep(digest, token).await?,
-                }
+                // Strangers must not take all places of those who are known.
+                let place = self.places.try_acquire();
+                let _place = place.map_err(|_| ApiError::keystone_unavailable())?;
+                let asked = timeout(PATIENCE, self.ask_in_turn(digest, token, wall)).await;
+                asked.unwrap_or_else(|_| Err(ApiError::keystone_unavailable()))?
             }
         };
-        known.identity.ok_or_else(ApiError::unauthorized)
+        known.ok_or_else(ApiError::unauthorized)
     }
 
-    fn cached(&self, digest: &Digest) -> Option<Known> {
-        let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        cache.get(digest).filter(|known| known.until_ms > self.clock.now_ms()).cloned()
+    fn cached(&self, digest: &Digest) -> Option<Option<Identity>> {
+        let now_ms = self.clock.now_ms();
+        if let Some(identity) = locked(&self.accepted).get(digest, now_ms) {
+            return Some(Some(identity.clone()));
+        }
+        locked(&self.refused).get(digest, now_ms).map(|()| None)
     }
 
-    async fn ask_and_keep(&self, digest: Digest, token: &str) -> Result<Known, ApiError> {
-        let known = self.validate(token).await.map_err(|reason| {
+    async fn ask_in_turn(
+        &self,
+        digest: Digest,
+        token: &str,
+        wall: &WallClock,
+    ) -> Result<Option<Identity>, ApiError> {
+        let _turn = self.questions.acquire().await;
+        // Somebody may have asked while this request waited.
+        if let Some(known) = self.cached(&digest) {
+            return Ok(known);
+        }
+        let known = self.validate(token, wall).await.map_err(|reason| {
             tracing::error!(reason, "Keystone cannot be asked");
             ApiError::keystone_unavailable()
         })?;
-        let now_ms = self.clock.now_ms();
-        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        if cache.len() >= MAX_CACHED {
-            cache.retain(|_, known| known.until_ms > now_ms);
+        let until_ms = self.clock.now_ms().saturating_add(known.for_ms);
+        match &known.identity {
+            Some(identity) => locked(&self.accepted).insert(digest, identity.clone(), until_ms),
+            None => locked(&self.refused).insert(digest, (), until_ms),
         }
-        // Full of living answers: this one is asked for again next time.
-        if cache.len() < MAX_CACHED {
-            cache.insert(digest, known.clone());
-        }
-        Ok(known)
+        Ok(known.identity)
     }
 
     /// Asks Keystone; `Err` says why there was no answer.
-    async fn validate(&self, token: &str) -> Result<Known, String> {
+    async fn validate(&self, token: &str, wall: &WallClock) -> Result<Known, String> {
         let mut renewed = false;
         loop {
             let own = match &self.options.user {
@@ -175,52 +208,64 @@ impl Keystone {
                 self.upstream.send("GET", "/auth/tokens?nocatalog", &headers, Bytes::new());
             let answer = answer.await.map_err(|error| error.to_string())?;
             match answer.status {
-                StatusCode::OK => return self.read(&answer),
+                StatusCode::OK => return self.read(&answer, wall.now_ms()),
                 // The service's own token has ended; once is enough to get another.
                 StatusCode::UNAUTHORIZED if self.options.user.is_some() && !renewed => {
                     renewed = true;
-                    *self.own.lock().await = None;
+                    // Others may have got another one meanwhile.
+                    let mut held = self.own.lock().await;
+                    held.token.take_if(|token| *token == own);
                 }
                 StatusCode::UNAUTHORIZED if self.options.user.is_some() => {
                     return Err("it does not accept the service's own token".to_owned());
                 }
-                StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND => return Ok(self.refused()),
+                StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND => return Ok(refused()),
                 other => return Err(format!("it answered {other}")),
             }
         }
     }
 
-    fn refused(&self) -> Known {
-        Known { identity: None, until_ms: self.clock.now_ms() + REFUSED_S * 1000 }
-    }
-
-    /// What a validated token stands for.
-    fn read(&self, answer: &Answer) -> Result<Known, String> {
+    /// What a validated token stands for. It ends by the time of day, `now_ms`.
+    fn read(&self, answer: &Answer, now_ms: u64) -> Result<Known, String> {
         let shown: Shown = serde_json::from_slice(&answer.body)
             .map_err(|error| format!("its answer cannot be read: {error}"))?;
         let ends_ms = date::parse(&shown.token.expires_at)
             .ok_or("its answer does not say when the token ends")?
             .saturating_mul(1000);
-        let now_ms = self.clock.now_ms();
         // A token that is not for a project stands for no queues.
         let project = shown.token.project.filter(|project| !project.id.is_empty());
         let (Some(project), true) = (project, ends_ms > now_ms) else {
-            return Ok(self.refused());
+            return Ok(refused());
         };
         let identity = Identity {
             project: Project::new(&project.id).map_err(|error| error.to_string())?,
             roles: shown.token.roles.into_iter().map(|role| role.name).collect(),
         };
-        let believed_ms = now_ms.saturating_add(self.options.token_cache_time * 1000);
-        Ok(Known { identity: Some(identity), until_ms: believed_ms.min(ends_ms) })
+        let believed_ms = self.options.token_cache_time.saturating_mul(1000);
+        Ok(Known { identity: Some(identity), for_ms: believed_ms.min(ends_ms - now_ms) })
     }
 
     /// The service's own token, by password if there is none.
     async fn own_token(&self, user: &KeystoneUser) -> Result<String, String> {
         let mut own = self.own.lock().await;
-        if let Some(token) = &*own {
+        if let Some(token) = &own.token {
             return Ok(token.clone());
         }
+        // Else all who wait here would find out one after the other.
+        if let Some((at_ms, reason)) = &own.failed
+            && self.clock.now_ms().saturating_sub(*at_ms) < LOGIN_PAUSE_MS
+        {
+            return Err(reason.clone());
+        }
+        let got = self.log_in(user).await;
+        match &got {
+            Ok(token) => *own = Own { token: Some(token.clone()), failed: None },
+            Err(reason) => own.failed = Some((self.clock.now_ms(), reason.clone())),
+        }
+        got
+    }
+
+    async fn log_in(&self, user: &KeystoneUser) -> Result<String, String> {
         let request = json!({"auth": {
             "identity": {"methods": ["password"], "password": {"user": {
                 "name": user.username,
@@ -238,8 +283,14 @@ impl Keystone {
             return Err(format!("the service's own user was answered {}", answer.status));
         }
         let token = answer.headers.get("x-subject-token").and_then(|token| token.to_str().ok());
-        let token = token.ok_or("it gave the service's own user no token")?.to_owned();
-        *own = Some(token.clone());
-        Ok(token)
+        Ok(token.ok_or("it gave the service's own user no token")?.to_owned())
     }
+}
+
+fn refused() -> Known {
+    Known { identity: None, for_ms: REFUSED_S * 1000 }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

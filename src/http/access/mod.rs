@@ -6,6 +6,7 @@
 //! digests where that is enough, and never shown.
 
 mod keystone;
+mod remembered;
 mod signed;
 mod tokens;
 mod upstream;
@@ -24,8 +25,12 @@ pub use upstream::Secret;
 
 use super::error::ApiError;
 use crate::Project;
+use crate::time::WallClock;
 use keystone::Keystone;
 use tokens::TokenFile;
+
+/// Shortest key of signed URLs, in bytes: one that can be guessed lets anybody sign.
+const MIN_KEY_BYTES: usize = 16;
 
 /// SHA-256 of a token: what is kept in its place.
 type Digest = [u8; 32];
@@ -35,6 +40,7 @@ type Digest = [u8; 32];
 pub struct Gate {
     access: Access,
     signing: Option<Signing>,
+    wall: WallClock,
 }
 
 #[derive(Debug, Default)]
@@ -67,7 +73,7 @@ impl Gate {
     /// The file cannot be read, or something in it is wrong.
     pub fn tokens(path: impl Into<PathBuf>) -> io::Result<Self> {
         let access = Access::Tokens(TokenFile::open(path.into())?);
-        Ok(Self { access, signing: None })
+        Ok(Self { access, ..Self::default() })
     }
 
     /// Those with a token of Keystone's, version 3.
@@ -75,14 +81,33 @@ impl Gate {
     /// # Errors
     /// The URL cannot be used.
     pub fn keystone(options: KeystoneOptions) -> io::Result<Self> {
-        Ok(Self { access: Access::Keystone(Box::new(Keystone::new(options)?)), signing: None })
+        let access = Access::Keystone(Box::new(Keystone::new(options)?));
+        Ok(Self { access, ..Self::default() })
     }
 
-    /// Lets queues be shared by URLs signed with this secret.
-    #[must_use]
-    pub fn with_signed_urls(mut self, secret_key: &Secret) -> Self {
+    /// Lets queues be shared by URLs signed with this secret, of at least 16 bytes.
+    ///
+    /// # Errors
+    /// The secret is shorter.
+    pub fn with_signed_urls(mut self, secret_key: &Secret) -> io::Result<Self> {
+        if secret_key.expose().len() < MIN_KEY_BYTES {
+            let what = format!("the key of signed URLs needs at least {MIN_KEY_BYTES} bytes");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
         self.signing = Some(Signing::new(secret_key));
+        Ok(self)
+    }
+
+    /// Tells the time of day, by which tokens and signed URLs end, in place of the system's clock.
+    #[must_use]
+    pub fn with_wall_clock(mut self, wall: WallClock) -> Self {
+        self.wall = wall;
         self
+    }
+
+    /// The time of day, in milliseconds since the Unix epoch.
+    pub(super) fn now_ms(&self) -> u64 {
+        self.wall.now_ms()
     }
 
     /// Whether anybody may ask for any project.
@@ -103,7 +128,7 @@ impl Gate {
             Access::Tokens(file) => {
                 file.identify(given()?).await.map(Some).ok_or_else(ApiError::unauthorized)
             }
-            Access::Keystone(keystone) => keystone.identify(given()?).await.map(Some),
+            Access::Keystone(keystone) => keystone.identify(given()?, &self.wall).await.map(Some),
         }
     }
 }
@@ -129,6 +154,14 @@ mod tests {
     use axum::http::HeaderValue;
 
     use super::*;
+
+    #[test]
+    fn a_key_that_can_be_guessed_signs_nothing() {
+        for short in ["", "key", "fifteen bytes.."] {
+            assert!(Gate::open().with_signed_urls(&Secret::new(short)).is_err(), "{short:?}");
+        }
+        assert!(Gate::open().with_signed_urls(&Secret::new("sixteen bytes...")).is_ok());
+    }
 
     #[test]
     fn a_token_comes_in_either_header() {

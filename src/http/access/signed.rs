@@ -52,6 +52,10 @@ impl Signing {
     fn check(&self, headers: &HeaderMap, method: &Method, path: &str, now_s: u64) -> Option<()> {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let (paths, methods, expires) = (text(PATHS)?, text(METHODS)?, text(EXPIRES)?);
+        // With a separator in one of them, a signature could be read in two ways.
+        if [paths, methods, expires].iter().any(|text| text.contains('\\')) {
+            return None;
+        }
         // The project may be any UTF-8.
         let project = std::str::from_utf8(headers.get("x-project-id")?.as_bytes()).ok()?;
         let signature = HEXLOWER_PERMISSIVE.decode(text(SIGNATURE)?.as_bytes()).ok()?;
@@ -143,6 +147,18 @@ mod tests {
         }
         let other = Signing::new(&Secret::new("other"));
         assert!(!other.allows(&fine, &Method::GET, PATH, before));
+    }
+
+    #[test]
+    fn a_signature_is_read_in_one_way_only() {
+        // The same text is signed: the separator has moved from between two fields into one.
+        let methods = ["GET".into(), "POST".into()];
+        let signature = signing().sign(&[PATH.into()], &methods, r"p\nq", EXPIRY);
+        let mut headers = headers(Some((SIGNATURE, &signature)));
+        headers.insert(METHODS, HeaderValue::from_static(r"GET,POST\np"));
+        headers.insert("x-project-id", HeaderValue::from_static("q"));
+        let now = date::parse(EXPIRY).unwrap() - 1;
+        assert!(!signing().allows(&headers, &Method::GET, PATH, now));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Bearer tokens from a file, which is read again when it changes.
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -32,9 +33,13 @@ struct State {
     checked_at: Instant,
 }
 
-/// What changes when a file is written.
+/// What changes when a file is written, or another is put in its place: a time that a program sets and
+/// a length can be those of the file before, the other three cannot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stamp {
+    device: u64,
+    inode: u64,
+    changed: (i64, i64),
     modified: SystemTime,
     bytes: u64,
 }
@@ -114,7 +119,13 @@ impl TokenFile {
 
 fn stamp(path: &Path) -> io::Result<Stamp> {
     let metadata = std::fs::metadata(path)?;
-    Ok(Stamp { modified: metadata.modified()?, bytes: metadata.len() })
+    Ok(Stamp {
+        device: metadata.dev(),
+        inode: metadata.ino(),
+        changed: (metadata.ctime(), metadata.ctime_nsec()),
+        modified: metadata.modified()?,
+        bytes: metadata.len(),
+    })
 }
 
 fn read(path: &Path) -> io::Result<(Stamp, Vec<Token>)> {
@@ -176,6 +187,21 @@ mod tests {
         assert_eq!(plain[0].digest, hashed[0].digest);
         assert_eq!(plain[0].identity.roles, ["admin"]);
         assert!(hashed[0].identity.roles.is_empty());
+    }
+
+    #[test]
+    fn another_file_of_the_same_length_and_time_is_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, other) = (folder.path().join("tokens"), folder.path().join("other"));
+        std::fs::write(&path, "[1]").unwrap();
+        std::fs::write(&other, "[2]").unwrap();
+        let before = stamp(&path).unwrap();
+        let file = std::fs::File::options().write(true).open(&other).unwrap();
+        file.set_modified(before.modified).unwrap();
+        std::fs::rename(&other, &path).unwrap();
+        let now = stamp(&path).unwrap();
+        assert_eq!((now.modified, now.bytes), (before.modified, before.bytes));
+        assert_ne!(now, before);
     }
 
     #[test]

@@ -24,6 +24,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use patience::Patience;
+use uuid::Uuid;
 
 /// How long requests in flight may take once the service was told to stop.
 const LAST_REQUESTS: Duration = Duration::from_secs(10);
@@ -33,10 +34,10 @@ const OUT_OF_FILES: Duration = Duration::from_millis(500);
 const TURNED_AWAY: usize = 64;
 /// How long a client that is turned away may take to read why.
 const FAREWELL: Duration = Duration::from_secs(1);
-const NO_PLACE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
-    content-type: application/json\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 126\r\n\r\n\
-    {\"title\":\"Service temporarily unavailable\",\"description\":\"Too many connections. \
-    Nothing was changed. Please try again later.\"}";
+const NO_PLACE: &str = "HTTP/1.1 503 Service Unavailable\r\n\
+    content-type: application/json\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 126\r\n";
+const NO_PLACE_BODY: &str = "{\"title\":\"Service temporarily unavailable\",\"description\":\"Too many \
+    connections. Nothing was changed. Please try again later.\"}";
 
 /// What connections may cost.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -53,7 +54,8 @@ pub struct Connections {
     /// How long a request's head may take, and how long a connection may wait for one, in seconds.
     /// Default 30.
     pub head_timeout: u64,
-    /// How long a client may take none of its answer, in seconds. Default 30.
+    /// How long a client may take none of its answer, in seconds; also how much longer a whole answer
+    /// may take than it does at 16 KiB a second. Default 30.
     pub write_timeout: u64,
 }
 
@@ -173,11 +175,17 @@ fn is_of_the_client(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
+/// The answer when there is no place, with an id as every answer has one.
+fn no_place() -> String {
+    let id = Uuid::new_v4();
+    format!("{NO_PLACE}x-openstack-request-id: req-{id}\r\n\r\n{NO_PLACE_BODY}")
+}
+
 /// Says that there is no place. What the client has sent is read first: a connection that is
 /// closed with bytes unread is reset, and the answer lost.
 async fn turn_away(mut stream: TcpStream, _place: OwnedSemaphorePermit) {
     let farewell = async {
-        stream.write_all(NO_PLACE).await?;
+        stream.write_all(no_place().as_bytes()).await?;
         stream.shutdown().await?;
         let mut rest = [0; 1024];
         while stream.read(&mut rest).await? > 0 {}
@@ -194,7 +202,8 @@ mod tests {
 
     #[test]
     fn the_answer_for_those_without_a_place_is_whole() {
-        let text = std::str::from_utf8(NO_PLACE).unwrap();
+        let text = no_place();
+        assert!(text.contains("\r\nx-openstack-request-id: req-"));
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(head.contains(&format!("content-length: {}", body.len())), "{}", body.len());
         let body: serde_json::Value = serde_json::from_str(body).unwrap();
