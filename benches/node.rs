@@ -239,7 +239,7 @@ async fn copies(bench: &Bench, placement: u64, what: &str) {
     bench
         .take(&format!("copy in, {what}: a block"), 2_000, async {
             for blocks in batches {
-                bench.call(vec![Op::CopyIn { at: at(target), blocks }]).await;
+                bench.call(vec![Op::CopyIn { at: at(target), version: Version(1), blocks }]).await;
             }
         })
         .await;

@@ -15,7 +15,7 @@ use super::ask::{Failure, ask, ask_all};
 use super::repair::{AT_ONCE, Round};
 use super::{Core, QueueState, locked};
 use crate::error::Error;
-use crate::id::{Cookie, ReplicaAt};
+use crate::id::{Cookie, ReplicaAt, Version};
 use crate::node::{CopyBatch, Coverage, Frontier, NodeError, Op, Refusal};
 use crate::protocol::frontier::{covered, covers};
 use crate::protocol::manifest::{Manifest, Replica, Segment, Standing};
@@ -247,7 +247,7 @@ impl Core {
         match (source, refused) {
             (Some(source), None) => {
                 let told = Op::TellEnd { at, version: segment.version, end: end.clone() };
-                self.copy(source, at, &end).await?;
+                self.copy(source, at, segment.version, &end).await?;
                 self.copy_notes(source, at).await?;
                 ask::<()>(&self.pool, at.cookie.node, told).await?;
                 Ok(())
@@ -264,11 +264,13 @@ impl Core {
         }
     }
 
-    /// Copies blocks up to `end`, with their state, from one replica to another.
+    /// Copies blocks up to `end`, with their state, from one replica to another. What is on its way
+    /// after the segment has changed is refused: its source may not be full any more (Q8).
     pub(crate) async fn copy(
         &self,
         source: ReplicaAt,
         target: ReplicaAt,
+        version: Version,
         end: &Frontier,
     ) -> Result<(), Failure> {
         let read = |from| {
@@ -281,7 +283,7 @@ impl Core {
             if blocks.is_empty() {
                 return Ok(());
             }
-            let op = Op::CopyIn { at: target, blocks };
+            let op = Op::CopyIn { at: target, version, blocks };
             self.ask_patiently::<Coverage>(target, op).await.map(|_| ())
         };
         let mut batch = read(0).await?;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::ask::{Failure, ask};
 use super::{Core, QueueState};
 use crate::error::Error;
-use crate::id::ReplicaAt;
+use crate::id::{ReplicaAt, Version};
 use crate::node::{CopyBatch, Coverage, Frontier, Op, Refusal};
 use crate::protocol::frontier::{covered, covers, minimum};
 use crate::protocol::manifest::{Replica, Segment, Standing};
@@ -137,11 +137,11 @@ impl Core {
             let other = other.at(self.pool.id());
             // What a joining one remembers of blocks to come is known of them once they are there.
             let filled = match is_joining {
-                true => self.copy(at, other, end).await,
+                true => self.copy(at, other, segment.version, end).await,
                 false => Ok(()),
             };
             let merged = match filled {
-                Ok(()) => self.merge(other, at, end).await,
+                Ok(()) => self.merge(other, at, segment.version, end).await,
                 failed => failed,
             };
             if let Err(failure) = merged {
@@ -172,6 +172,7 @@ impl Core {
         &self,
         source: ReplicaAt,
         target: ReplicaAt,
+        version: Version,
         end: &Frontier,
     ) -> Result<(), Failure> {
         let mut from = 0;
@@ -182,7 +183,7 @@ impl Core {
                 if block.block > covered(end, block.producer) {
                     continue;
                 }
-                let op = Op::CopyIn { at: target, blocks: vec![block] };
+                let op = Op::CopyIn { at: target, version, blocks: vec![block] };
                 match ask::<Coverage>(&self.pool, target.cookie.node, op).await {
                     // A block that comes too early for this replica says nothing to it.
                     Ok(_) | Err(Failure::Refused(Refusal::Gap { .. })) => {}

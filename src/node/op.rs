@@ -142,6 +142,8 @@ pub enum Op {
     CopyIn {
         /// The replica.
         at: ReplicaAt,
+        /// The manifest's version.
+        version: Version,
         /// The blocks, each producer's in order.
         blocks: Vec<CopiedBlock>,
     },

@@ -95,7 +95,11 @@ impl Pair {
                 let batch = one(&self.memory, out.clone()).await;
                 self.compare(vec![out]).await?;
                 let Reply::CopyBatch(batch) = batch else { return Ok(()) };
-                let into = Op::CopyIn { at: at(*to), blocks: batch.blocks };
+                let into = Op::CopyIn {
+                    at: at(*to),
+                    version: roundelay::id::Version(6),
+                    blocks: batch.blocks,
+                };
                 self.compare(vec![into]).await
             }
         }

@@ -2,6 +2,7 @@
 
 use super::World;
 use super::stage::{NO, Stage};
+use crate::id::Version;
 use crate::node::Role;
 use crate::protocol::manifest::Replica;
 
@@ -36,7 +37,8 @@ async fn a_filled_replica_is_found_when_the_last_full_one_is_lost() {
     let (full, joining) = (stage.at(1, 11), stage.at(2, 12));
     stage.written(full).await;
     stage.open(joining, Role::Joining).await;
-    stage.core.copy(full, joining, &[(super::stage::PRODUCER, 1)].into()).await.unwrap();
+    let end = [(super::stage::PRODUCER, 1)].into();
+    stage.core.copy(full, joining, Version(1), &end).await.unwrap();
     stage.tell_end(joining).await;
     stage.manifest(&[full], |manifest| _ = manifest.add_joining(NO, joining, 2)).await;
     world.nodes[0].flush();

@@ -7,7 +7,7 @@ use super::machine::size;
 use super::message::{Mark, Stored};
 use super::read::MAX_BLOCKS;
 use super::replica::Replica;
-use crate::id::{MessageRef, Offset, ProducerId};
+use crate::id::{MessageRef, Offset, ProducerId, Version};
 use crate::node::{CopiedBlock, CopiedMark, CopyBatch, Coverage, Refusal};
 
 impl Replica {
@@ -60,11 +60,13 @@ impl Replica {
     /// Takes a batch of copies, or nothing of it.
     pub(super) fn copy_in(
         &mut self,
+        version: Version,
         mut blocks: Vec<CopiedBlock>,
         room: u64,
         now: u64,
     ) -> Result<Coverage, Refusal> {
         self.check_sealed()?;
+        self.check_version(version)?;
         if self.is_told() {
             // What is new is above the end: it must not come back.
             blocks.retain(|copied| copied.block <= self.frontier(copied.producer));
@@ -73,6 +75,7 @@ impl Replica {
         if bytes > room {
             return Err(Refusal::Full);
         }
+        self.raise_version(version);
         for copied in blocks {
             if copied.block > self.frontier(copied.producer) {
                 self.store_copy(&copied, now);

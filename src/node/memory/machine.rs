@@ -114,9 +114,9 @@ impl Machine {
             Op::CopyOut { at, from, max_bytes } => {
                 self.on(at, now, |on| on.copy_out(from, max_bytes, now).map(Reply::CopyBatch))
             }
-            Op::CopyIn { at, blocks } => {
+            Op::CopyIn { at, version, blocks } => {
                 let room = self.room();
-                self.on(at, now, |on| on.copy_in(blocks, room, now).map(Reply::Coverage))
+                self.on(at, now, |on| on.copy_in(version, blocks, room, now).map(Reply::Coverage))
             }
             Op::Fence { at, version } => {
                 self.on(at, now, |on| on.fence(version).map(|()| Reply::Done))

@@ -317,8 +317,8 @@ fn replica_op(calm: bool) -> BoxedStrategy<Op> {
         3 => Just(Op::Due { cookie: cookie(1), limit: 10 }),
         3 => (replica(), 0u32..4, prop_oneof![Just(0u32), Just(300), Just(100_000)])
             .prop_map(|(at, from, max_bytes)| Op::CopyOut { at, from, max_bytes }),
-        3 => (replica(), vec(copied(calm), 0..4))
-            .prop_map(|(at, blocks)| Op::CopyIn { at, blocks }),
+        3 => (replica(), version(), vec(copied(calm), 0..4))
+            .prop_map(|(at, version, blocks)| Op::CopyIn { at, version, blocks }),
         1 => Just(Op::Identity),
     ]
     .boxed()

@@ -9,7 +9,7 @@ use super::ops::*;
 
 async fn copy(env: &Env, from: ReplicaAt, to: ReplicaAt) {
     let blocks = env.copies(from).await;
-    env.coverage(Op::CopyIn { at: to, blocks }).await;
+    env.coverage(Op::CopyIn { at: to, version: V1, blocks }).await;
 }
 
 /// The first block of `A` with one mark on its first message.
@@ -25,7 +25,7 @@ fn mark(claim: u64, count: u32, times: u32, left_ms: Option<u64>) -> CopiedMark 
 
 async fn merge(env: &Env, at: ReplicaAt, mark: CopiedMark) {
     let blocks = vec![marked(block(&[post("body")]), mark)];
-    env.coverage(Op::CopyIn { at, blocks }).await;
+    env.coverage(Op::CopyIn { at, version: V1, blocks }).await;
 }
 
 async fn claim_of(env: &Env, at: ReplicaAt) -> (Option<u64>, u32) {
@@ -41,7 +41,7 @@ pub(super) async fn a_copy_has_the_same_messages_under_its_own_ordinals(env: &En
     env.pass_ms(20).await;
     let mut blocks = env.copies(from).await;
     blocks.reverse();
-    let coverage = env.coverage(Op::CopyIn { at: to, blocks }).await;
+    let coverage = env.coverage(Op::CopyIn { at: to, version: V1, blocks }).await;
     assert_eq!(coverage.frontier(), frontier(&[(A, 1), (B, 1)]));
     assert_eq!((coverage.arrived, coverage.end_told), (2, false));
     assert_eq!(env.bodies(to).await, ["a1", "b1"]);
@@ -55,9 +55,12 @@ pub(super) async fn copied_bytes_are_counted_as_they_arrive(env: &Env) {
     let (from, to) = (env.ended_with(2).await, env.open_joining().await);
     let blocks = env.copies(from).await;
     let bytes = blocks[0].bytes.as_ref().map_or(0, bytes::Bytes::len);
-    let coverage = env.coverage(Op::CopyIn { at: to, blocks: blocks.clone() }).await;
+    let coverage = env.coverage(Op::CopyIn { at: to, version: V1, blocks: blocks.clone() }).await;
     assert_eq!(coverage.bytes, u64::try_from(bytes).expect("small"));
-    assert_eq!(env.coverage(Op::CopyIn { at: to, blocks }).await.bytes, coverage.bytes);
+    assert_eq!(
+        env.coverage(Op::CopyIn { at: to, version: V1, blocks }).await.bytes,
+        coverage.bytes
+    );
 }
 
 pub(super) async fn a_batch_ends_at_its_bytes_and_goes_on_from_next(env: &Env) {
@@ -89,7 +92,7 @@ pub(super) async fn a_block_whose_messages_all_ended_travels_without_bytes(env: 
     let with_bytes: Vec<bool> = blocks.iter().map(|block| block.bytes.is_some()).collect();
     assert_eq!(with_bytes, [false, false, true]);
     let to = env.open_joining().await;
-    env.coverage(Op::CopyIn { at: to, blocks }).await;
+    env.coverage(Op::CopyIn { at: to, version: V1, blocks }).await;
     let page = env.page(read(to, 0, MANY)).await;
     let counts: Vec<(u16, u16)> =
         page.blocks.iter().map(|block| (block.count, block.passed)).collect();
@@ -104,7 +107,7 @@ pub(super) async fn ended_messages_of_a_block_do_not_travel(env: &Env) {
     let bytes = blocks[0].bytes.clone().expect("one message is left");
     let stored = Block::decode(&bytes).expect("it is a block");
     assert_eq!((stored.sent, stored.records.len(), stored.records[0].index), (2, 1, 1));
-    env.coverage(Op::CopyIn { at: to, blocks }).await;
+    env.coverage(Op::CopyIn { at: to, version: V1, blocks }).await;
     assert_eq!(env.bodies(to).await, ["b"]);
     assert_eq!(page_refs(&env.page(read(to, 0, 9)).await), [message(1, 1)]);
 }
@@ -133,6 +136,23 @@ pub(super) async fn a_released_or_expired_mark_travels_without_time(env: &Env) {
     assert_eq!((marks[0].ttl_ms, marks[0].times, marks[1].fencing), (0, 1, rank(1, 2)));
 }
 
+/// Its source may have been dropped since.
+pub(super) async fn a_copy_of_an_older_version_is_refused(env: &Env) {
+    let from = env.ended_with(1).await;
+    let to = env.open_joining().await;
+    env.done(Op::Fence { at: to, version: V2 }).await;
+    let blocks = env.copies(from).await;
+    let old = Op::CopyIn { at: to, version: V1, blocks: blocks.clone() };
+    assert_eq!(env.refused(old).await, Refusal::Stale { version: V2 });
+    assert_eq!(env.bodies(to).await, [""; 0]);
+    let newer = roundelay::id::Version(3);
+    env.coverage(Op::CopyIn { at: to, version: newer, blocks }).await;
+    assert_eq!(
+        env.refused(Op::Fence { at: to, version: V2 }).await,
+        Refusal::Stale { version: newer }
+    );
+}
+
 pub(super) async fn a_copy_above_the_told_end_is_passed_over(env: &Env) {
     let from = env.ended(&[&[post("a")], &[post("b")], &[post("c")]]).await;
     let to = env.open_joining().await;
@@ -151,7 +171,7 @@ pub(super) async fn a_copy_that_leaves_a_gap_is_refused_whole(env: &Env) {
     let to = env.open_joining().await;
     let mut blocks = env.copies(from).await;
     blocks.remove(1);
-    let refused = env.refused(Op::CopyIn { at: to, blocks }).await;
+    let refused = env.refused(Op::CopyIn { at: to, version: V1, blocks }).await;
     assert_eq!(refused, Refusal::Gap { frontier: 0 });
     assert_eq!(env.coverage(Op::Probe { at: to }).await.arrived, 0);
 }
@@ -160,7 +180,7 @@ pub(super) async fn a_copy_for_which_there_is_no_memory_is_refused_whole(env: &E
     let (from, to) = (env.ended_with(3).await, env.open_joining().await);
     let blocks = env.copies(from).await;
     env.server.fill_memory(true).await;
-    let refused = env.refused(Op::CopyIn { at: to, blocks }).await;
+    let refused = env.refused(Op::CopyIn { at: to, version: V1, blocks }).await;
     assert_eq!(refused, Refusal::Full);
     assert_eq!(env.coverage(Op::Probe { at: to }).await.arrived, 0);
     env.server.fill_memory(false).await;
@@ -203,7 +223,7 @@ pub(super) async fn of_two_lives_the_longer_one_stays(env: &Env) {
     merge(env, at, mark(7, 1, 1, None)).await;
     assert_eq!(env.entry(at, message(1, 0)).await.expect("it is there").ttl_ms, LONG_MS);
     let shorter = marked(block(&[post("body").ttl(60_000)]), mark(7, 1, 1, None));
-    env.coverage(Op::CopyIn { at, blocks: vec![shorter] }).await;
+    env.coverage(Op::CopyIn { at, version: V1, blocks: vec![shorter] }).await;
     assert_eq!(env.entry(at, message(1, 0)).await.expect("it is there").ttl_ms, LONG_MS);
 }
 

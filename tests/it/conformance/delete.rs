@@ -82,7 +82,7 @@ pub(super) async fn a_delete_before_its_block_leaves_a_tombstone(env: &Env) {
     let held = env.hold(to, 7, rank(1, 1), &[message(1, 0)]).await;
     assert_eq!(held, [roundelay::node::HoldStatus::Ended]);
     let blocks = env.copies(from).await;
-    env.coverage(Op::CopyIn { at: to, blocks }).await;
+    env.coverage(Op::CopyIn { at: to, version: V1, blocks }).await;
     assert_eq!(env.entry(to, message(1, 0)).await, None);
     assert!(env.entry(to, message(1, 1)).await.is_some());
 }

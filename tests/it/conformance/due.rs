@@ -91,7 +91,7 @@ pub(super) async fn a_replica_filled_with_ended_blocks_only_is_due(env: &Env) {
     env.delete(from, &[message(1, 0)], Guard::Always).await;
     let to = env.open_joining().await;
     let blocks = env.copies(from).await;
-    env.coverage(Op::CopyIn { at: to, blocks }).await;
+    env.coverage(Op::CopyIn { at: to, version: V1, blocks }).await;
     let mut due = env.due_places().await;
     due.sort_unstable();
     assert_eq!(due, [from.placement, to.placement]);

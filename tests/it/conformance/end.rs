@@ -126,7 +126,7 @@ pub(super) async fn what_needs_a_seal_is_refused_on_an_open_replica(env: &Env) {
         assert_eq!(env.refused(op).await, Refusal::Open);
     }
     assert_eq!(pick_refusal(env, at, V1).await, Refusal::Open);
-    let copies = Op::CopyIn { at, blocks: Vec::new() };
+    let copies = Op::CopyIn { at, version: V1, blocks: Vec::new() };
     assert_eq!(env.refused(copies).await, Refusal::Open);
     let copy = Op::CopyOut { at, from: 0, max_bytes: 9 };
     assert_eq!(env.refused(copy).await, Refusal::Open);

@@ -126,7 +126,7 @@ pub(super) async fn a_joining_replica_remembers_holds_of_unknown_blocks(env: &En
     assert_eq!(env.hold(to, 8, rank(1, 4), &[M0()]).await, [Outranked]);
     assert_eq!(env.renewed(renew(to, 7, rank(1, 3), LONG_MS)).await.messages, 0);
     let blocks = env.copies(from).await;
-    env.coverage(Op::CopyIn { at: to, blocks }).await;
+    env.coverage(Op::CopyIn { at: to, version: V1, blocks }).await;
     let entry = env.entry(to, M0()).await.expect("it is there");
     assert_eq!((entry.claim.map(|(_, rank)| rank), entry.times), (Some(rank(1, 3)), 1));
     assert_eq!(env.renewed(renew(to, 7, rank(1, 3), LONG_MS)).await.messages, 1);
@@ -139,7 +139,7 @@ pub(super) async fn a_remembered_hold_keeps_its_message_alive(env: &Env) {
     (longer.ttl_ms, longer.grace_ms) = (60_000, 5_000);
     env.held(Op::Hold(longer)).await;
     let blocks = env.copies(from).await;
-    env.coverage(Op::CopyIn { at: to, blocks }).await;
+    env.coverage(Op::CopyIn { at: to, version: V1, blocks }).await;
     let entry = env.entry(to, M0()).await.expect("it is there");
     // Counted from its arrival here, which is later by the time that the copy was on its way.
     assert!((60_000..=70_000).contains(&entry.ttl_ms), "{}", entry.ttl_ms);
@@ -151,7 +151,7 @@ pub(super) async fn a_remembered_hold_can_be_released_before_its_block_comes(env
     env.done(release(to, 7, None)).await;
     assert_eq!(env.hold(to, 8, rank(1, 3), &[M0()]).await, [Outranked]);
     let blocks = env.copies(from).await;
-    env.coverage(Op::CopyIn { at: to, blocks }).await;
+    env.coverage(Op::CopyIn { at: to, version: V1, blocks }).await;
     let entry = env.entry(to, M0()).await.expect("it is there");
     assert_eq!((entry.claim, entry.times), (None, 1));
 }

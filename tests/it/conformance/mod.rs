@@ -198,6 +198,7 @@ cases! {
         a_released_or_expired_mark_travels_without_time,
         a_copy_that_leaves_a_gap_is_refused_whole,
         a_copy_above_the_told_end_is_passed_over,
+        a_copy_of_an_older_version_is_refused,
         a_copy_for_which_there_is_no_memory_is_refused_whole,
         a_copied_block_is_not_compared,
         merged_messages_end_if_they_ended_on_either_side,

@@ -1,9 +1,9 @@
 -- Purpose: takes copied blocks: new ones by append's own rule, known ones by merging (Q1, Q7, Q8).
 --   Blocks were written by SET NX in the same transaction; see append.lua.
 -- KEYS: 1 string, the cookie; 2 prefix `P` of the replica's keys; then string, each block
--- ARGV: 1 the cookie wanted; then for each block three: its numbers, packed as `wire::copy_in`
---   does; its live records: index and ttl, 5 bytes each; its marks, 38 bytes each
--- Returns: ok, coverage | stranger, held | gone | open | gap, frontier
+-- ARGV: 1 the cookie wanted; 2 the version, 8 bytes; then for each block three: its numbers, as
+--   `wire::copy_in` packs them; live records: index, ttl, 5 bytes each; marks, 38 bytes each
+-- Returns: ok, coverage | stranger, held | gone | open | stale, version | gap, frontier
 -- Atomic: a batch is taken whole or not at all, and no claim or delete slips in between.
 local refused = stranger(KEYS[1], ARGV[1])
 local r = not refused and load_replica(KEYS[2])
@@ -21,8 +21,6 @@ local function known(producer)
 end
 
 local function check()
-  if not r then return {'gone'} end
-  if r.sealed == 0 then return {'open'} end
   for _, k in ipairs(blocks) do
     local of = known(k.producer)
     k.is_above = r.told == 1 and k.number > of.held
@@ -72,17 +70,18 @@ local function remove(k)
   if not (is_known and open_block(r, k.producer, k.number)) then call('UNLINK', key) end
 end
 
-for at = 2, #ARGV, 3 do
+for at = 3, #ARGV, 3 do
   local k = {records = ARGV[at + 1], marks = ARGV[at + 2]}
   k.producer, k.number, k.age, k.size, k.sent, k.live, k.head, k.minttl, k.maxttl, k.maxdelay,
     k.body = unpack('<c8I4I8I4I2I2I2I4I4I4I4', ARGV[at])
   blocks[#blocks + 1] = k
 end
-refused = refused or check()
+refused = refused or (not r and {'gone'}) or not_sealed(r) or stale(r, ARGV[2]) or check()
 if refused then
   for _, k in ipairs(blocks) do remove(k) end
   return refused
 end
+raise_version(r, ARGV[2])
 store_new()
 local asked = remembered(r)
 for _, k in ipairs(blocks) do

@@ -70,7 +70,7 @@ pub(in crate::node::redis) fn commands(op: &Op, context: &Context, pipe: &mut Pi
             appends.push(append);
             appends.commands(context, pipe)
         }
-        Op::CopyIn { at, blocks } => copy_in(*at, blocks, context, pipe),
+        Op::CopyIn { at, version, blocks } => copy_in(*at, *version, blocks, context, pipe),
         other => {
             pipe.add_command(command(other, context));
             1
@@ -352,7 +352,13 @@ impl Appends {
     }
 }
 
-fn copy_in(at: ReplicaAt, blocks: &[CopiedBlock], context: &Context, pipe: &mut Pipeline) -> usize {
+fn copy_in(
+    at: ReplicaAt,
+    version: Version,
+    blocks: &[CopiedBlock],
+    context: &Context,
+    pipe: &mut Pipeline,
+) -> usize {
     let mut keys = vec![Key::Replica(at).name()];
     let mut arguments = Vec::with_capacity(blocks.len());
     pipe.cmd("MULTI");
@@ -368,6 +374,7 @@ fn copy_in(at: ReplicaAt, blocks: &[CopiedBlock], context: &Context, pipe: &mut 
         arguments.push((copy_numbers(copied, block.as_ref()), lives(block.as_ref()), copied));
     }
     let mut cmd = context.script(Script::CopyIn, at.cookie, &keys);
+    cmd.arg(&id(version.0));
     for (numbers, lives, copied) in arguments {
         cmd.arg(numbers).arg(lives).arg(marks(&copied.marks));
     }
