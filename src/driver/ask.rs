@@ -1,6 +1,7 @@
 //! Asking one node one thing, with the answer taken apart.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::error::{Error, ErrorKind};
 use crate::id::NodeId;
@@ -89,7 +90,26 @@ pub(crate) fn shape<T: Shape>(pool: &Pool, node: NodeId, reply: Reply) -> Result
 
 /// Asks a node one thing, waiting as long as the node is worth it.
 pub(crate) async fn ask<T: Shape>(pool: &Pool, node: NodeId, op: Op) -> Result<T, Failure> {
-    let replies = pool.ask(node, vec![op]).await.map_err(Failure::Silent)?;
+    only(pool, node, pool.ask(node, vec![op]).await)
+}
+
+/// The same, waiting for up to `limit`.
+pub(crate) async fn ask_within<T: Shape>(
+    pool: &Pool,
+    node: NodeId,
+    op: Op,
+    limit: Duration,
+) -> Result<T, Failure> {
+    only(pool, node, pool.ask_within(node, vec![op], limit).await)
+}
+
+/// The one reply to one question.
+fn only<T: Shape>(
+    pool: &Pool,
+    node: NodeId,
+    replies: Result<Vec<Reply>, NodeError>,
+) -> Result<T, Failure> {
+    let replies = replies.map_err(Failure::Silent)?;
     let Some(reply) = replies.into_iter().next() else {
         return Err(Failure::Silent(NodeError::Broken {
             node: pool.name(node),

@@ -265,8 +265,10 @@ impl Core {
 
     fn first_thin(&self, manifest: &Manifest) -> Option<SegmentNo> {
         let copies_min = self.pool.config().copies_min;
-        let mut closed = manifest.segments.iter().filter(|s| !s.is_open() && !s.lost);
-        closed.find(|segment| segment.full().count() < copies_min).map(|segment| segment.no)
+        manifest
+            .settled()
+            .find(|segment| segment.full().count() < copies_min)
+            .map(|segment| segment.no)
     }
 
     /// Lets the other replicas hold what was picked; grants what all hold, gives back the rest.
@@ -392,7 +394,7 @@ impl Core {
             .as_ref()
             .filter(|_| tag == Some(id.tag))
             .and_then(|manifest| manifest.segment(id.segment))
-            .filter(|segment| !segment.is_open() && !segment.lost);
+            .filter(|segment| segment.is_settled());
         let Some(segment) = segment else { return Err(no_claim(id)) };
         let mut failures = Vec::new();
         for at in self.addresses(segment, Standing::Full) {
@@ -474,8 +476,7 @@ fn first_placement(segment: &Segment) -> Option<Placement> {
 fn groups(manifest: &Manifest, pool: crate::id::PoolId, until: Option<SegmentNo>) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     let before = |segment: &&Segment| until.is_none_or(|until| segment.no < until);
-    let closed = manifest.segments.iter().filter(|s| !s.is_open() && !s.lost);
-    for segment in closed.take_while(before) {
+    for segment in manifest.settled().take_while(before) {
         let Some(first) = segment.full().next() else { continue };
         let (cookie, version) = (first.cookie(pool), segment.version);
         match groups.last_mut() {

@@ -11,7 +11,7 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
-use super::ask::{Failure, ask, ask_all};
+use super::ask::{Failure, Shape, ask, ask_all, ask_within};
 use super::repair::{AT_ONCE, Round};
 use super::{Core, QueueState, locked};
 use crate::error::Error;
@@ -133,8 +133,7 @@ impl Core {
                 filling.push(Box::pin(self.fill_one(segment.clone(), job, &silent)));
             }
         }
-        let mut filling =
-            futures_util::stream::iter(filling).buffer_unordered(COPIES_IN_FLIGHT).fuse();
+        let mut filling = futures_util::stream::iter(filling).buffer_unordered(COPIES_IN_FLIGHT);
         let mut sum = Sum::default();
         let mut filled = Vec::new();
         let mut promote_at = Instant::now() + PROMOTE_EVERY;
@@ -187,8 +186,7 @@ impl Core {
             }
         }
         sum.copied += full.len();
-        let pool = self.pool.id();
-        let lost = |replica: &Replica| self.pool.is_lost(replica.cookie(pool));
+        let lost = |replica: &Replica| self.has_lost(replica);
         let (now, _) = self
             .manifests
             .change(queue, |manifest| {
@@ -317,19 +315,9 @@ impl Core {
         Ok(())
     }
 
-    async fn ask_patiently<T: super::ask::Shape>(
-        &self,
-        at: ReplicaAt,
-        op: Op,
-    ) -> Result<T, Failure> {
+    async fn ask_patiently<T: Shape>(&self, at: ReplicaAt, op: Op) -> Result<T, Failure> {
         let patience = self.pool.patience(at.cookie.node).saturating_mul(COPY_PATIENCES);
         let patience = patience.clamp(MIN_COPY_PATIENCE, MAX_COPY_PATIENCE);
-        let replies = self
-            .pool
-            .ask_within(at.cookie.node, vec![op], patience)
-            .await
-            .map_err(Failure::Silent)?;
-        let reply = replies.into_iter().next().unwrap_or(crate::node::Reply::Done);
-        super::ask::shape(&self.pool, at.cookie.node, reply)
+        ask_within(&self.pool, at.cookie.node, op, patience).await
     }
 }

@@ -99,9 +99,10 @@ impl Core {
     ) -> Result<Spread<E::Answer>, Error> {
         // What is not there by a manifest that was kept may be there by now: the keepers are asked
         // before anything is said that rests on it.
-        let mut kept = self.manifests.cached(queue).filter(|manifest| {
-            manifest.segment(no).is_some_and(|segment| !segment.is_open() && !segment.lost)
-        });
+        let mut kept = self
+            .manifests
+            .cached(queue)
+            .filter(|manifest| manifest.segment(no).is_some_and(Segment::is_settled));
         loop {
             let is_kept = kept.is_some();
             let now = match kept.take() {

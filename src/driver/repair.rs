@@ -18,6 +18,7 @@ use super::{Core, QueueState, locked};
 use crate::error::Error;
 use crate::id::{Cookie, Generation, NodeId, SegmentNo};
 use crate::node::{Role, SegmentOf};
+use crate::protocol::frontier;
 use crate::protocol::manifest::{Manifest, Replica, Segment, Standing};
 use crate::protocol::placement::order;
 
@@ -33,6 +34,7 @@ const SALVAGED_AT_ONCE: usize = 8;
 pub(super) const AT_ONCE: usize = 32;
 /// Blocks of them, about: what is named as joining is waited for by others.
 const BLOCKS_AT_ONCE: u64 = 8_192;
+
 /// What one round of repairs came to.
 #[derive(Debug, PartialEq)]
 pub(super) enum Round {
@@ -66,8 +68,8 @@ impl Core {
     /// Repairs every segment that has fewer than `copies_min` full replicas, at once.
     pub(crate) fn repair_thin(self: &Arc<Self>, queue: &Arc<QueueState>, manifest: &Manifest) {
         let copies_min = self.pool.config().copies_min;
-        let mut closed = manifest.segments.iter().filter(|s| !s.is_open() && !s.lost);
-        if let Some(thin) = closed.find(|segment| self.standing_copies(segment) < copies_min) {
+        let mut settled = manifest.settled();
+        if let Some(thin) = settled.find(|segment| self.standing_copies(segment) < copies_min) {
             self.repair_soon(queue, thin.no);
         }
     }
@@ -108,7 +110,7 @@ impl Core {
             let Some(manifest) = self.manifests.read(queue).await? else { return Ok(()) };
             let missing = manifest
                 .segment(no)
-                .is_some_and(|s| !s.is_open() && !s.lost && s.full().count() < copies_min);
+                .is_some_and(|segment| segment.is_settled() && segment.full().count() < copies_min);
             if !missing {
                 return Ok(());
             }
@@ -139,21 +141,19 @@ impl Core {
     ) -> Result<Round, Error> {
         let Some(manifest) = self.manifests.get(queue).await? else { return Ok(Round::Whole) };
         let pool = self.pool.id();
-        let closed = || manifest.segments.iter().filter(|s| !s.is_open() && !s.lost);
-        let is_lost = |r: &&Replica| self.pool.is_lost(r.cookie(pool));
-        let has_none = |segment: &&Segment| segment.full().all(|r| is_lost(&r));
-        for segment in closed().filter(has_none).take(SALVAGED_AT_ONCE) {
+        let has_none = |segment: &&Segment| self.standing_copies(segment) == 0;
+        for segment in manifest.settled().filter(has_none).take(SALVAGED_AT_ONCE) {
             if self.salvage(queue, segment).await? {
                 return Ok(Round::Mended);
             }
         }
         // What cannot be saved now must not keep others from being copied.
-        let unsaved = closed().any(|segment| has_none(&segment));
-        let closed = || closed().filter(|segment| !has_none(segment));
-        let lost: BTreeSet<Cookie> = closed()
+        let unsaved = manifest.settled().any(|segment| has_none(&segment));
+        let held = || manifest.settled().filter(|segment| !has_none(segment));
+        let lost: BTreeSet<Cookie> = held()
             .flat_map(|segment| segment.replicas.iter())
             .filter(|r| matches!(r.standing, Standing::Full | Standing::Joining))
-            .filter(is_lost)
+            .filter(|replica| self.has_lost(replica))
             .map(|replica| replica.cookie(pool))
             .collect();
         if !lost.is_empty() {
@@ -162,7 +162,7 @@ impl Core {
             return Ok(Round::Mended);
         }
         let mut short: Vec<&Segment> =
-            closed().filter(|segment| segment.full().count() < copies).collect();
+            held().filter(|segment| segment.full().count() < copies).collect();
         let count = short.len();
         short.retain(|s| s.full().any(|replica| self.pool.usable(replica.cookie(pool))));
         if short.is_empty() {
@@ -191,8 +191,7 @@ impl Core {
         free.truncate(AT_ONCE);
         free.retain(|segment| {
             let fits = blocks < BLOCKS_AT_ONCE;
-            let end = segment.end.iter().flat_map(|end| end.values());
-            blocks += end.map(|last| u64::from(*last)).sum::<u64>();
+            blocks += segment.end.as_ref().map_or(0, frontier::blocks);
             fits
         });
         match self.copy_segments(queue, &manifest, &free, copies).await? {

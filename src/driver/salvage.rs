@@ -13,7 +13,7 @@ use super::{Core, QueueState};
 use crate::error::Error;
 use crate::id::{ReplicaAt, Version};
 use crate::node::{CopyBatch, Coverage, Frontier, Op, Refusal};
-use crate::protocol::frontier::{covered, covers, minimum};
+use crate::protocol::frontier::{blocks, covered, covers, minimum};
 use crate::protocol::manifest::{Replica, Segment, Standing};
 
 impl Core {
@@ -53,12 +53,7 @@ impl Core {
         if !ever.all(|replica| self.has_lost(replica)) {
             return Ok(false);
         }
-        let behind = segment.replicas.iter().filter(|r| !covering(r));
-        let all_heard = behind.into_iter().all(|former| {
-            self.has_lost(former)
-                || reachable.iter().any(|(heard, _)| heard.placement == former.placement)
-        });
-        if !all_heard {
+        if !segment.with(Standing::Former).all(heard) {
             return Ok(false);
         }
         let best = reachable
@@ -91,10 +86,6 @@ impl Core {
                 Ok(true)
             }
         }
-    }
-
-    fn has_lost(&self, replica: &Replica) -> bool {
-        self.pool.is_lost(replica.cookie(self.pool.id()))
     }
 
     /// The replicas that can be reached, with the segment's version raised on them.
@@ -196,8 +187,4 @@ impl Core {
             from = batch.next;
         }
     }
-}
-
-fn blocks(frontier: &Frontier) -> u64 {
-    frontier.values().map(|block| u64::from(*block)).sum()
 }

@@ -63,11 +63,8 @@ pub(crate) async fn run(core: Weak<Core>) {
 }
 
 fn lacks(core: &Core, manifest: &Manifest) -> bool {
-    let (pool, config) = (core.pool.id(), core.pool.config());
-    manifest.segments.iter().any(|segment| {
-        let there = segment.full().filter(|r| !core.pool.is_lost(r.cookie(pool))).count();
-        !segment.lost && there < config.copies
-    })
+    let copies = core.pool.config().copies;
+    manifest.segments.iter().any(|s| !s.lost && core.standing_copies(s) < copies)
 }
 
 /// Learns the queue's manifest, so that the upkeep looks after it from now on.

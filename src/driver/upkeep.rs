@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::id::{NodeId, ReplicaAt, SegmentNo};
 use crate::node::{DueReplicas, Op, Refusal, SegmentOf, Stats};
 use crate::pool::Health;
-use crate::protocol::manifest::{Manifest, Segment, Standing};
+use crate::protocol::manifest::{Manifest, Replica, Segment, Standing};
 
 /// How often ended segments are looked for.
 const TICK: Duration = Duration::from_millis(100);
@@ -99,12 +99,7 @@ impl Core {
             });
         }
         let config = self.pool.config();
-        let fewest = manifest
-            .segments
-            .iter()
-            .filter(|segment| !segment.is_open() && !segment.lost)
-            .map(|segment| self.standing_copies(segment))
-            .min();
+        let fewest = manifest.settled().map(|segment| self.standing_copies(segment)).min();
         let copies = match fewest {
             Some(fewest) if fewest < config.copies_min => config.copies_min,
             Some(fewest) if fewest < config.copies && self.could_copy(&manifest) => {
@@ -131,21 +126,22 @@ impl Core {
         });
     }
 
+    /// Whether what a replica held is gone for good.
+    pub(crate) fn has_lost(&self, replica: &Replica) -> bool {
+        self.pool.is_lost(replica.cookie(self.pool.id()))
+    }
+
     /// Full replicas that are not known to be lost.
     pub(crate) fn standing_copies(&self, segment: &Segment) -> usize {
-        let pool = self.pool.id();
-        segment.full().filter(|replica| !self.pool.is_lost(replica.cookie(pool))).count()
+        segment.full().filter(|replica| !self.has_lost(replica)).count()
     }
 
     /// Whether there are more nodes to copy to than some short segment is on.
     fn could_copy(&self, manifest: &Manifest) -> bool {
         let nodes = self.candidates();
-        let short = manifest.segments.iter().filter(|segment| {
-            !segment.is_open()
-                && !segment.lost
-                && self.standing_copies(segment) < self.pool.config().copies
-        });
-        short.into_iter().any(|segment| {
+        let copies = self.pool.config().copies;
+        let mut short = manifest.settled().filter(|s| self.standing_copies(s) < copies);
+        short.any(|segment| {
             nodes
                 .iter()
                 .any(|candidate| segment.full().all(|replica| replica.node() != candidate.node))
@@ -155,10 +151,9 @@ impl Core {
     /// Whether an open segment should be closed although nobody posts to it: a replica is gone,
     /// or it has fewer than it could.
     fn should_close(&self, open: &Segment) -> bool {
-        let pool = self.pool.id();
         let gone = |node: NodeId| matches!(self.pool.health(node), Health::Down { for_ms } if for_ms >= DOWN_MS);
         let replicas = open.replicas.len();
-        open.full().any(|r| self.pool.is_lost(r.cookie(pool)) || gone(r.node()))
+        open.full().any(|replica| self.has_lost(replica) || gone(replica.node()))
             || (replicas < self.pool.config().copies && self.candidates().len() > replicas)
     }
 

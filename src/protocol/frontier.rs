@@ -34,6 +34,11 @@ pub(crate) fn covers(frontier: &Frontier, end: &Frontier) -> bool {
     end.iter().all(|(producer, block)| covered(frontier, *producer) >= *block)
 }
 
+/// How many blocks a frontier covers.
+pub(crate) fn blocks(frontier: &Frontier) -> u64 {
+    frontier.values().map(|block| u64::from(*block)).sum()
+}
+
 /// What a replica knows to have been acked.
 pub(crate) fn noted(producers: &[ProducerState]) -> Frontier {
     producers.iter().map(|state| (state.producer, state.noted)).collect()

@@ -157,6 +157,11 @@ impl Segment {
         self.end.is_none()
     }
 
+    /// Closed, and not lost: what claims, deletes and repairs work on.
+    pub(crate) fn is_settled(&self) -> bool {
+        !self.is_open() && !self.lost
+    }
+
     fn replica_mut(&mut self, placement: Placement) -> Option<&mut Replica> {
         self.replicas.iter_mut().find(|replica| replica.placement == placement)
     }
@@ -203,6 +208,11 @@ impl Manifest {
     /// Whether the replica belongs to any segment.
     pub(crate) fn names(&self, placement: Placement) -> bool {
         self.segments.iter().any(|segment| segment.names(placement))
+    }
+
+    /// The segments that claims, deletes and repairs work on.
+    pub(crate) fn settled(&self) -> impl Iterator<Item = &Segment> {
+        self.segments.iter().filter(|segment| segment.is_settled())
     }
 
     /// The segment that takes appends.
@@ -389,7 +399,7 @@ impl Manifest {
         lost: impl Fn(&Replica) -> bool,
     ) -> Option<&mut Segment> {
         let segment = self.segment_mut(no)?;
-        let same = segment.version == seen && !segment.is_open() && !segment.lost;
+        let same = segment.version == seen && segment.is_settled();
         (same && segment.full().all(lost)).then_some(segment)
     }
 
