@@ -129,8 +129,8 @@ async fn a_restarted_server_with_its_data_is_a_stranger() {
     assert_eq!(refused, Reply::Refused(Refusal::Stranger { found }));
     let keys: u64 = server.run(&["DBSIZE"]).await;
     assert_eq!(
-        keys, 6,
-        "cookie, due, numbers, index, ordinals, block: nothing of what was refused"
+        keys, 7,
+        "cookie, due, numbers, index, ordinals, block, journal: nothing of what was refused"
     );
 }
 

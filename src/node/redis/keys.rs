@@ -1,7 +1,7 @@
 //! Every key that the library stores on a server. `specs/keys.md` explains the layout; the scripts
 //! build the same names from the prefix that they are given.
 
-use crate::id::{Cookie, Placement, ProducerId, ReplicaAt};
+use crate::id::{Cookie, ProducerId, ReplicaAt};
 
 /// String: `pool.node.incarnation run_id` (Q9).
 pub(super) const COOKIE: &str = "rl:cookie";
@@ -14,6 +14,7 @@ pub(super) enum Key {
     /// | key | type | what |
     /// | --- | --- | --- |
     /// | `P:m` | hash | `h` packed numbers, `v` version, `s` sealed by and when, `of`, `pHEX` a producer |
+    /// | `P:n` | string | the journal of a replica that takes appends: blocks that no script has taken yet |
     /// | `P:i` | string | the index: 32 bytes for each ordinal |
     /// | `P:b:PRODUCER:NUMBER` | string | a block, as `block` encodes it |
     /// | `P:o:PRODUCER` | string | the ordinals of the producer's blocks, 4 bytes each |
@@ -39,49 +40,84 @@ pub(super) enum Key {
 impl Key {
     /// As the server knows it.
     pub(super) fn name(self) -> String {
+        let mut name = String::with_capacity(96);
         match self {
-            Self::Replica(at) => replica(at.cookie, at.placement),
+            Self::Replica(at) => push_replica(&mut name, at),
             Self::Block(at, producer, number) => {
-                block(&replica(at.cookie, at.placement), producer, number)
+                push_replica(&mut name, at);
+                push_block(&mut name, producer, number);
             }
-            Self::Due(cookie) => life(cookie) + "due",
-            Self::Keeper(cookie) => life(cookie) + "k",
+            Self::Due(cookie) => {
+                push_life(&mut name, cookie);
+                name.push_str("due");
+            }
+            Self::Keeper(cookie) => {
+                push_life(&mut name, cookie);
+                name.push('k');
+            }
         }
+        name
     }
 }
 
-/// The two keys that an append names: the block, and the hash `P:m` of its replica.
-pub(super) fn of_append(at: ReplicaAt, producer: ProducerId, number: u32) -> (String, String) {
-    let replica = replica(at.cookie, at.placement);
-    let block = block(&replica, producer, number);
-    (block, replica + ":m")
+/// The keys that an append names, in one text: `P:b:PRODUCER:NUMBER`, `P:n`, `P:m`.
+#[derive(Debug)]
+pub(super) struct AppendKeys {
+    text: String,
+    /// Length of the block's key, and of `P`.
+    block: usize,
+    replica: usize,
 }
 
-fn block(replica: &str, producer: ProducerId, number: u32) -> String {
-    let mut name = String::with_capacity(replica.len() + 32);
-    name.push_str(replica);
-    name.push_str(":b:");
-    hex(&mut name, producer.0);
-    name.push(':');
-    name.push_str(&number.to_string());
-    name
+impl AppendKeys {
+    pub(super) fn of(at: ReplicaAt, producer: ProducerId, number: u32) -> Self {
+        let mut text = String::with_capacity(192);
+        push_replica(&mut text, at);
+        let replica = text.len();
+        push_block(&mut text, producer, number);
+        let block = text.len();
+        for suffix in [":n", ":m"] {
+            text.extend_from_within(..replica);
+            text.push_str(suffix);
+        }
+        Self { text, block, replica }
+    }
+
+    /// The block's bytes.
+    pub(super) fn block(&self) -> &str {
+        &self.text[..self.block]
+    }
+
+    /// The replica's journal.
+    pub(super) fn journal(&self) -> &str {
+        &self.text[self.block..][..self.replica + 2]
+    }
+
+    /// The replica's numbers.
+    pub(super) fn meta(&self) -> &str {
+        &self.text[self.block + self.replica + 2..]
+    }
+}
+
+fn push_block(out: &mut String, producer: ProducerId, number: u32) {
+    out.push_str(":b:");
+    hex(out, producer.0);
+    out.push(':');
+    out.push_str(&number.to_string());
 }
 
 /// What all keys of one life of a node start with: another life finds none of them.
-fn life(cookie: Cookie) -> String {
-    let mut name = String::with_capacity(64);
-    name.push_str("rl:");
-    hex(&mut name, cookie.pool.0);
-    name.push(':');
-    name.push_str(&cookie.incarnation.0.to_string());
-    name.push(':');
-    name
+fn push_life(out: &mut String, cookie: Cookie) {
+    out.push_str("rl:");
+    hex(out, cookie.pool.0);
+    out.push(':');
+    out.push_str(&cookie.incarnation.0.to_string());
+    out.push(':');
 }
 
-fn replica(cookie: Cookie, placement: Placement) -> String {
-    let mut name = life(cookie);
-    hex(&mut name, placement.0);
-    name
+fn push_replica(out: &mut String, at: ReplicaAt) {
+    push_life(out, at.cookie);
+    hex(out, at.placement.0);
 }
 
 /// As ids show themselves. Each block has two names on each of three nodes, and `write!` takes
@@ -97,7 +133,7 @@ fn hex(out: &mut String, id: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{Incarnation, NodeId, PoolId};
+    use crate::id::{Incarnation, NodeId, Placement, PoolId};
 
     #[test]
     fn names_have_ids_as_they_show_themselves() {
@@ -106,12 +142,13 @@ mod tests {
             let cookie = Cookie { pool, node: NodeId(3), incarnation };
             let at = ReplicaAt { cookie, placement: Placement(number ^ 5) };
             let producer = ProducerId(number ^ 9);
-            let (block, meta) = of_append(at, producer, 42);
+            let keys = AppendKeys::of(at, producer, 42);
             let replica = format!("rl:{pool}:{incarnation}:{}", at.placement);
             assert_eq!(Key::Replica(at).name(), replica);
-            assert_eq!(meta, format!("{replica}:m"));
-            assert_eq!(block, format!("{replica}:b:{producer}:42"));
-            assert_eq!(block, Key::Block(at, producer, 42).name());
+            assert_eq!(keys.meta(), format!("{replica}:m"));
+            assert_eq!(keys.journal(), format!("{replica}:n"));
+            assert_eq!(keys.block(), format!("{replica}:b:{producer}:42"));
+            assert_eq!(keys.block(), Key::Block(at, producer, 42).name());
         }
     }
 }

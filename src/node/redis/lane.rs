@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::address::Address;
 use super::connection::{Connection, told};
 use super::inspect;
+use super::journal::Journals;
 use super::plan::{Job, Plan};
 use super::wire::refused_by_server;
 use crate::node::{NodeError, Op, Reply, UnsafeSetting};
@@ -192,7 +193,8 @@ impl Writer {
     /// Uses a connection until it is lost.
     async fn serve(&mut self, mut connection: Connection, first: Job) {
         let mut under_way = VecDeque::new();
-        let lost = self.work(&mut connection, first, &mut under_way).await;
+        let mut journals = Journals::default();
+        let lost = self.work(&mut connection, first, &mut under_way, &mut journals).await;
         if let Lost::Because(reason) = lost {
             let error = self.shared.unknown(reason);
             under_way.into_iter().for_each(|(plan, _)| plan.fail(&error));
@@ -204,12 +206,13 @@ impl Writer {
         connection: &mut Connection,
         first: Job,
         under_way: &mut VecDeque<(Plan, Answering)>,
+        journals: &mut Journals,
     ) -> Lost {
         let (mut next, mut open) = (Some(first), true);
         loop {
             if let Some(job) = next.take() {
                 let jobs = self.gather(job);
-                let started = self.start(connection, jobs).await;
+                let started = self.start(connection, jobs, journals, true).await;
                 under_way.extend(started);
             }
             if !open && under_way.is_empty() {
@@ -220,11 +223,18 @@ impl Writer {
                 answer = front(under_way) => match answer {
                     Ok(values) => {
                         let refused = values.iter().find_map(refused_by_server);
+                        let mut again = Vec::new();
                         if let Some((plan, _)) = under_way.pop_front() {
-                            plan.answer(values, &self.shared.address.name);
+                            again = plan.answer(values, &self.shared.address.name, journals);
                         }
                         if let Some(reason) = refused {
+                            let error = self.shared.unknown(&*reason);
+                            again.into_iter().for_each(|job| job.answer(Err(error.clone())));
                             return Lost::Because(reason);
+                        }
+                        if !again.is_empty() {
+                            let started = self.start(connection, again, journals, false).await;
+                            under_way.extend(started);
                         }
                     }
                     Err(error) => return Lost::Because(told(&error)),
@@ -258,6 +268,8 @@ impl Writer {
         &self,
         connection: &Connection,
         mut jobs: Vec<Job>,
+        journals: &mut Journals,
+        may_note: bool,
     ) -> Option<(Plan, Answering)> {
         if let Some(reason) = self.shared.unsafe_because() {
             let (asks, others): (Vec<Job>, Vec<Job>) =
@@ -267,9 +279,9 @@ impl Writer {
             }
             jobs = asks;
         }
-        let (plan, pipe) = Plan::of(jobs, &connection.context);
+        let (plan, pipe) = Plan::of(jobs, &connection.context, journals, may_note);
         if plan.answers() == 0 {
-            plan.answer(Vec::new(), &self.shared.address.name);
+            plan.answer(Vec::new(), &self.shared.address.name, journals);
             return None;
         }
         let mut answering: Answering = Box::pin(connection.send(pipe, plan.answers()));

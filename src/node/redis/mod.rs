@@ -24,6 +24,7 @@ use crate::error::Error;
 mod address;
 mod connection;
 mod inspect;
+mod journal;
 mod keys;
 mod lane;
 mod plan;

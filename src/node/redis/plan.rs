@@ -1,15 +1,17 @@
 //! Calls on their way: which commands they become, and whose answers are whose.
 //!
-//! All appends that wait go into one transaction with one script (a script call costs more than
-//! what it does to one block). Calls of nothing but appends are sent first, in their order; the
+//! All appends that wait go into one transaction, those that no journal takes with one script (a
+//! script call costs more than what it does to one block). Calls of nothing but appends are sent first, in their order; the
 //! others follow, in theirs. If an append stands beside something else in one call, everything
 //! keeps its order instead: appends must reach the server in the order in which they were given.
 
 use bytes::Bytes;
 use redis::{Pipeline, Value};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
-use super::wire::{self, Appends, Context};
+use super::journal::{Journals, Way};
+use super::wire::{self, AppendAnswer, Appends, Context};
 use crate::node::{NodeError, Op, Reply};
 
 /// A call that waits to be sent or answered.
@@ -61,6 +63,7 @@ pub(super) struct Plan {
     jobs: Vec<Job>,
     units: Vec<Unit>,
     answers: usize,
+    sent: Instant,
 }
 
 /// Commands whose answers belong together.
@@ -72,38 +75,48 @@ struct Unit {
     kind: Kind,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 enum Kind {
-    Appends,
+    /// How each was sent.
+    Appends(Vec<Way>),
     One,
 }
 
 impl Plan {
-    pub(super) fn of(mut jobs: Vec<Job>, context: &Context) -> (Self, Pipeline) {
+    /// `may_note`: blocks may go into journals. What a journal did not take is sent without.
+    pub(super) fn of(
+        mut jobs: Vec<Job>,
+        context: &Context,
+        journals: &mut Journals,
+        may_note: bool,
+    ) -> (Self, Pipeline) {
         if !jobs.iter().any(Job::is_mixed) {
             jobs.sort_by_key(|job| !job.has_appends());
         }
         let mut pipe = redis::pipe();
         let mut units = Vec::new();
         let mut group = Group::default();
+        journals.next_transaction();
         for (at, job) in jobs.iter().enumerate() {
+            // What is sent again must be a whole job.
+            let may_note = may_note && job.ops.len() == 1;
             for (place, op) in job.ops.iter().enumerate() {
                 if let Op::Append(append) = op {
-                    if !group.appends.push(append) {
-                        group.close(context, &mut pipe, &mut units);
-                        group.appends.push(append);
+                    if !group.appends.has_room_for(append) {
+                        group.close(context, &mut pipe, &mut units, journals);
                     }
+                    group.appends.push(append, journals, may_note);
                     group.of.push((at, place));
                     continue;
                 }
-                group.close(context, &mut pipe, &mut units);
+                group.close(context, &mut pipe, &mut units, journals);
                 let answers = wire::commands(op, context, &mut pipe);
                 units.push(Unit { of: vec![(at, place)], answers, kind: Kind::One });
             }
         }
-        group.close(context, &mut pipe, &mut units);
+        group.close(context, &mut pipe, &mut units, journals);
         let answers = units.iter().map(|unit| unit.answers).sum();
-        (Self { jobs, units, answers }, pipe)
+        (Self { jobs, units, answers, sent: Instant::now() }, pipe)
     }
 
     pub(super) fn answers(&self) -> usize {
@@ -117,41 +130,104 @@ impl Plan {
         }
     }
 
-    /// Hands each job its replies.
-    pub(super) fn answer(self, values: Vec<Value>, node: &str) {
-        let mut replies: Vec<Vec<Option<Reply>>> =
-            self.jobs.iter().map(|job| vec![None; job.ops.len()]).collect();
-        let mut wrong: Vec<Option<String>> = vec![None; self.jobs.len()];
+    /// Hands each job its replies. Those whose block was not noted down, or behind one that was
+    /// not, are given back: they are to be sent again, in this order.
+    pub(super) fn answer(
+        self,
+        values: Vec<Value>,
+        node: &str,
+        journals: &mut Journals,
+    ) -> Vec<Job> {
+        let mut outcomes: Vec<Outcome> =
+            self.jobs.iter().map(|job| Outcome::of(job.ops.len())).collect();
         let mut values = values.into_iter();
         for unit in self.units {
             let answers: Vec<Value> = values.by_ref().take(unit.answers).collect();
-            let read = match (unit.kind, unit.of.first()) {
-                (Kind::One, Some(&(job, place))) => {
-                    wire::reply(&self.jobs[job].ops[place], answers).map(|reply| vec![reply])
+            let read = match (&unit.kind, unit.of.first()) {
+                (Kind::Appends(ways), _) => {
+                    let of = unit.of.iter().map(|&(job, place)| &self.jobs[job].ops[place]);
+                    appended(of, ways, answers, self.sent, journals)
                 }
-                _ => wire::appends(unit.of.len(), answers),
+                (Kind::One, Some(&(job, place))) => {
+                    wire::reply(&self.jobs[job].ops[place], answers).map(|reply| vec![Some(reply)])
+                }
+                (Kind::One, None) => Ok(Vec::new()),
             };
             match read {
                 Ok(read) => {
                     for (&(job, place), reply) in unit.of.iter().zip(read) {
-                        replies[job][place] = Some(reply);
+                        match reply {
+                            Some(reply) => outcomes[job].replies[place] = Some(reply),
+                            None => outcomes[job].again = true,
+                        }
                     }
                 }
                 Err(reason) => {
                     for &(job, _) in &unit.of {
-                        wrong[job] = Some(reason.clone());
+                        outcomes[job].wrong = Some(reason.clone());
                     }
                 }
             }
         }
-        for ((job, replies), wrong) in self.jobs.into_iter().zip(replies).zip(wrong) {
-            let complete: Option<Vec<Reply>> = replies.into_iter().collect();
+        let mut again = Vec::new();
+        for (job, outcome) in self.jobs.into_iter().zip(outcomes) {
+            if outcome.again {
+                again.push(job);
+                continue;
+            }
+            let complete: Option<Vec<Reply>> = outcome.replies.into_iter().collect();
             job.answer(complete.ok_or_else(|| NodeError::Broken {
                 node: node.into(),
-                reason: wrong.unwrap_or_else(|| "an answer is missing".into()),
+                reason: outcome.wrong.unwrap_or_else(|| "an answer is missing".into()),
             }));
         }
+        again
     }
+}
+
+/// What became of a job so far.
+#[derive(Debug)]
+struct Outcome {
+    replies: Vec<Option<Reply>>,
+    wrong: Option<String>,
+    /// It is to be sent again.
+    again: bool,
+}
+
+impl Outcome {
+    fn of(ops: usize) -> Self {
+        Self { replies: vec![None; ops], wrong: None, again: false }
+    }
+}
+
+/// The replies to the appends of one transaction; `None`: to be sent again.
+fn appended<'a>(
+    ops: impl Iterator<Item = &'a Op>,
+    ways: &[Way],
+    answers: Vec<Value>,
+    sent: Instant,
+    journals: &mut Journals,
+) -> Result<Vec<Option<Reply>>, String> {
+    let answers = wire::appends(ways, answers)?;
+    if let Some(now_ms) = answers.now_ms {
+        journals.told_time(now_ms, sent);
+    }
+    let appends = ops.filter_map(|op| match op {
+        Op::Append(append) => Some(append),
+        _ => None,
+    });
+    let mut replies = Vec::with_capacity(ways.len());
+    for ((append, way), answer) in appends.zip(ways).zip(answers.each) {
+        let (Way::Script { run } | Way::Native { run, .. }) = *way;
+        replies.push(match answer {
+            AppendAnswer::Reply(reply) => {
+                journals.scripted(append, run, &reply);
+                Some(reply)
+            }
+            AppendAnswer::Length(length) => journals.noted(append, run, length),
+        });
+    }
+    Ok(replies)
 }
 
 /// Appends that go into the next transaction.
@@ -162,12 +238,19 @@ struct Group {
 }
 
 impl Group {
-    fn close(&mut self, context: &Context, pipe: &mut Pipeline, units: &mut Vec<Unit>) {
+    fn close(
+        &mut self,
+        context: &Context,
+        pipe: &mut Pipeline,
+        units: &mut Vec<Unit>,
+        journals: &mut Journals,
+    ) {
         let Self { appends, of } = std::mem::take(self);
         if appends.is_empty() {
             return;
         }
         let answers = appends.commands(context, pipe);
-        units.push(Unit { of, answers, kind: Kind::Appends });
+        units.push(Unit { of, answers, kind: Kind::Appends(appends.ways()) });
+        journals.next_transaction();
     }
 }

@@ -5,13 +5,12 @@
 -- KEYS: 1 string, the cookie; then for each block: string, the block; hash `P:m`, the replica
 -- ARGV: 1 the cookie wanted; then for each block its numbers, packed as `wire::append` does
 -- Returns: if all blocks are taken for the first time, one string with 8 bytes for each, the
---   replica's bytes (an array for each would cost as much as what is done for the block); else an
---   array with one array for each block: ok, again (0 or 1), bytes | stranger, held | gone |
+--   replica's bytes (an array for each would cost as much as what is done for the block), and the
+--   time; else an array with one array for each block: ok, again (0 or 1), bytes | stranger, held | gone |
 --   sealed | producers | gap, frontier | conflict
 -- Atomic: whether a block is the next one and its becoming so are one step, and a refused
 --   block's bytes must not be seen by anybody.
 local refused = stranger(KEYS[1], ARGV[1])
-local INDEX = '<c8I4I2I2I6I4I4I2'
 
 -- Removes what the transaction wrote, unless the replica had it: then nothing was written.
 local function remove(key, m, raw)
@@ -26,6 +25,7 @@ local function remove(key, m, raw)
     end
   end
   call('UNLINK', key)
+  if call('EXISTS', m) == 0 then call('UNLINK', m:sub(1, -2) .. 'n') end
 end
 
 local function again(m, field, known, frontier, number, noted, digest, bytes)
@@ -39,8 +39,7 @@ local function again(m, field, known, frontier, number, noted, digest, bytes)
 end
 
 -- What a block is refused with, or nil and the replica's bytes if it was taken for the first time.
--- Comparisons instead of math.min and math.max, and APPEND where SETRANGE would do: each call and
--- each number that is written as text costs as much as ten lines of this.
+-- Each call and each number that is written as text costs as much as ten lines of this.
 local function take(key, m, raw)
   local number, noted, sent, live, head, minttl, maxttl, maxdelay, body, size, digest, producer =
     unpack('<I4I4I2I2I2I4I4I4I4I4c8c8', raw)
@@ -78,18 +77,22 @@ local function take(key, m, raw)
   return nil, bytes
 end
 
-local sizes, replies, others = {}, {}, false
+local sizes, replies, others, seen = {}, {}, false, {}
 for i = 2, #ARGV do
   local key, m = KEYS[2 * i - 2], KEYS[2 * i - 1]
   local reply, bytes = refused, 0
-  if not refused then reply, bytes = take(key, m, ARGV[i]) end
+  if not refused then
+    if not seen[m] then take_noted(m:sub(1, -3), true) end
+    seen[m] = true
+    reply, bytes = take(key, m, ARGV[i])
+  end
   if reply then
     remove(key, m, ARGV[i])
     others = true
   end
   sizes[i - 1], replies[i - 1] = pack('<I8', bytes or 0), reply or false
 end
-if not others then return table.concat(sizes) end
+if not others then return table.concat(sizes) .. pack('<I8', now) end
 for i, reply in ipairs(replies) do
   replies[i] = reply or {'ok', 0, (unpack('<I8', sizes[i]))}
 end

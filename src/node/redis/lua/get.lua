@@ -5,7 +5,7 @@
 -- Atomic: it only reads.
 local refused = stranger(KEYS[1], ARGV[1])
 if refused then return refused end
-local r = load_replica(KEYS[2])
+local r = load_current(KEYS[2])
 if not r then return {'gone'} end
 local e, found = describe(), {}
 each_ref(ARGV[2], function(producer, number, index)

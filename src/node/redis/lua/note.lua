@@ -5,7 +5,7 @@
 -- Atomic: a note only rises, and never above the frontier.
 local refused = stranger(KEYS[1], ARGV[1])
 if refused then return refused end
-local r = load_replica(KEYS[2])
+local r = load_current(KEYS[2])
 if not r then return {'gone'} end
 local producer, noted = ARGV[2], tonumber(ARGV[3])
 local frontier, held, digest = producer_of(r, producer)

@@ -5,6 +5,6 @@
 -- Atomic: a frontier counts only together with the seal's state at that moment.
 local refused = stranger(KEYS[1], ARGV[1])
 if refused then return refused end
-local r = load_replica(KEYS[2])
+local r = load_current(KEYS[2])
 if not r then return {'gone'} end
 return {'ok', coverage(r)}

@@ -9,7 +9,7 @@
 -- Atomic: the coverage told is that of the moment in which the page was read.
 local refused = stranger(KEYS[1], ARGV[1])
 if refused then return refused end
-local r = load_replica(KEYS[2])
+local r = load_current(KEYS[2])
 if not r then return {'gone'} end
 local from, index = tonumber(ARGV[2]), tonumber(ARGV[3])
 local limit, max_bytes = tonumber(ARGV[4]), tonumber(ARGV[5])

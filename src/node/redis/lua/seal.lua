@@ -5,10 +5,11 @@
 -- Atomic: the frontier told is the last one: nothing is taken after it.
 local refused = stranger(KEYS[1], ARGV[1])
 if refused then return refused end
-local r = load_replica(KEYS[2])
+local r = load_current(KEYS[2])
 if not r then return {'gone'} end
 if r.sealed == 0 then
   r.sealed = 1
+  call('UNLINK', r.p .. ':n')
   call('HSET', r.p .. ':m', 's', pack('<c8I8', ARGV[2], now))
   save_replica(r)
 end

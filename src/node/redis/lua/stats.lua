@@ -6,7 +6,7 @@
 -- Atomic: the counts belong to one moment.
 local refused = stranger(KEYS[1], ARGV[1])
 if refused then return refused end
-local r = load_replica(KEYS[2])
+local r = load_current(KEYS[2])
 if not r then return {'gone'} end
 refused = r.sealed == 1 and not_ended(r)
 if refused then return refused end

@@ -6,7 +6,7 @@
 -- Atomic: a reader sees the blocks above the end and no end, or the end.
 local refused = stranger(KEYS[1], ARGV[1])
 if refused then return refused end
-local r = load_replica(KEYS[2])
+local r = load_current(KEYS[2])
 if not r then return {'gone'} end
 local version, ends = ARGV[2], ARGV[3]
 refused = stale(r, version)
@@ -19,7 +19,10 @@ for at = 1, #ends, 12 do
   last[hex(producer)] = block
 end
 raise_version(r, version)
-if r.sealed == 0 then call('HSET', m, 's', pack('<c8I8', NO_VERSION, now)) end
+if r.sealed == 0 then
+  call('HSET', m, 's', pack('<c8I8', NO_VERSION, now))
+  call('UNLINK', r.p .. ':n')
+end
 r.sealed, r.told = 1, 1
 call('UNLINK', r.p .. ':t')
 local lowered = false

@@ -5,12 +5,20 @@
 -- Atomic: nobody sees half of a replica.
 local refused = stranger(KEYS[1], ARGV[1])
 if refused then return refused end
-local prefix, limit = KEYS[2], tonumber(ARGV[2])
-local r = load_replica(prefix)
+local prefix, limit, LATE = KEYS[2], tonumber(ARGV[2]), 16
+local r = load_current(prefix)
 local from = 0
 if r then
+  -- Blocks that came too late to be taken, from producers that died before they could tell.
+  local all = call('HGETALL', prefix .. ':m')
+  for at = 1, #all, 2 do
+    if all[at]:sub(1, 1) == 'p' then
+      local name, last = prefix .. ':b:' .. all[at]:sub(2) .. ':', (unpack('<I4', all[at + 1]))
+      for number = last + 1, last + LATE do call('UNLINK', name .. number) end
+    end
+  end
   call('UNLINK', prefix .. ':m', prefix .. ':a', prefix .. ':w', prefix .. ':y', prefix .. ':d',
-    prefix .. ':c', prefix .. ':x', prefix .. ':t')
+    prefix .. ':c', prefix .. ':x', prefix .. ':t', prefix .. ':n')
   call('ZREM', prefix:sub(1, -17) .. 'due', prefix:sub(-16))
 else
   from = tonumber(call('GET', prefix .. ':z') or 0)

@@ -13,6 +13,7 @@ use crate::id::{
 };
 use crate::message::ClientId;
 use crate::node::redis::inspect;
+use crate::node::redis::journal::Way;
 use crate::node::{
     Appended, Ballot, Changes, ClaimView, CopiedBlock, CopiedMark, CopyBatch, Coverage,
     DeleteStatus, Deleted, DueReplicas, Dump, Entry, Got, Held, HoldStatus, Index, Names, Op, Page,
@@ -24,13 +25,9 @@ use crate::node::{
 pub(in crate::node::redis) fn reply(op: &Op, mut values: Vec<Value>) -> Result<Reply, Wrong> {
     match op {
         Op::Identity => return inspect::identity(values).map(Reply::Identity),
-        Op::Append(_) => {
-            let mut replies = appends(1, values)?;
-            return replies.pop().ok_or_else(|| "no answer to an append".into());
-        }
         Op::CopyIn { .. } => match executed(values)? {
             None => return Ok(Reply::Refused(Refusal::Full)),
-            Some(value) => values = vec![value],
+            Some(results) => values = results,
         },
         _ => {}
     }
@@ -43,52 +40,94 @@ pub(in crate::node::redis) fn reply(op: &Op, mut values: Vec<Value>) -> Result<R
     granted(op, &mut items)
 }
 
-/// The replies to the appends of one transaction.
+/// What a server answered to the appends of one transaction.
+#[derive(Debug, PartialEq)]
+pub(in crate::node::redis) struct AppendAnswers {
+    /// One for each.
+    pub(in crate::node::redis) each: Vec<AppendAnswer>,
+    /// The server's time, if it was told.
+    pub(in crate::node::redis) now_ms: Option<u64>,
+}
+
+#[derive(Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "most are the small one, and none lives long")]
+pub(in crate::node::redis) enum AppendAnswer {
+    /// A script said so, or the server did nothing.
+    Reply(Reply),
+    /// The new length of the journal; `None`: nothing was noted down.
+    Length(Option<i64>),
+}
+
+/// Takes apart the answers to the appends of one transaction, each sent on its way.
 pub(in crate::node::redis) fn appends(
-    count: usize,
+    ways: &[Way],
     values: Vec<Value>,
-) -> Result<Vec<Reply>, Wrong> {
-    let Some(value) = executed(values)? else {
-        return Ok(vec![Reply::Refused(Refusal::Full); count]);
+) -> Result<AppendAnswers, Wrong> {
+    let Some(mut results) = executed(values)? else {
+        let full = || AppendAnswer::Reply(Reply::Refused(Refusal::Full));
+        return Ok(AppendAnswers { each: ways.iter().map(|_| full()).collect(), now_ms: None });
     };
+    let is_native = |way: &&Way| matches!(way, Way::Native { .. });
+    let natives = ways.iter().filter(is_native).count();
+    let (mut replies, mut now_ms) = (Vec::new(), None);
+    if natives < ways.len() {
+        let answer = results.pop().ok_or("an empty transaction")?;
+        (replies, now_ms) = scripted(ways.len() - natives, answer)?;
+    }
+    let from = results.len().checked_sub(natives).ok_or("a transaction is cut short")?;
+    let mut lengths = results.split_off(from).into_iter();
+    let mut replies = replies.into_iter();
+    let mut each = Vec::with_capacity(ways.len());
+    for way in ways {
+        each.push(match way {
+            Way::Native { .. } => AppendAnswer::Length(match lengths.next() {
+                Some(Value::Int(length)) => Some(length),
+                _ => None,
+            }),
+            Way::Script { .. } => {
+                AppendAnswer::Reply(replies.next().ok_or("an answer to an append is missing")?)
+            }
+        });
+    }
+    Ok(AppendAnswers { each, now_ms })
+}
+
+/// What the script answered, and the time if it told it.
+fn scripted(count: usize, value: Value) -> Result<(Vec<Reply>, Option<u64>), Wrong> {
     if let Value::BulkString(sizes) = value {
-        return taken(count, &sizes);
+        return taken(count, &sizes).map(|(replies, now_ms)| (replies, Some(now_ms)));
     }
     let mut all = Items::of(value)?;
     if all.len() != count {
         return Err(format!("{} answers to {count} appends", all.len()));
     }
-    (0..count)
-        .map(|_| {
-            let mut items = all.items()?;
-            let word = items.bytes()?;
-            if word != "ok" {
-                return refusal(&word, &mut items).map(Reply::Refused);
-            }
-            Ok(Reply::Appended(Appended {
-                again: items.number::<u8>()? == 1,
-                bytes: items.number()?,
-            }))
-        })
-        .collect()
+    let replies = (0..count).map(|_| {
+        let mut items = all.items()?;
+        let word = items.bytes()?;
+        if word != "ok" {
+            return refusal(&word, &mut items).map(Reply::Refused);
+        }
+        Ok(Reply::Appended(Appended { again: items.number::<u8>()? == 1, bytes: items.number()? }))
+    });
+    Ok((replies.collect::<Result<_, _>>()?, None))
 }
 
-/// All were taken for the first time: the replica's bytes after each.
-fn taken(count: usize, sizes: &[u8]) -> Result<Vec<Reply>, Wrong> {
-    if sizes.len() != 8 * count {
+/// All were taken for the first time: the replica's bytes after each, then the time.
+fn taken(count: usize, sizes: &[u8]) -> Result<(Vec<Reply>, u64), Wrong> {
+    if sizes.len() != 8 * (count + 1) {
         return Err(format!("{} bytes in answer to {count} appends", sizes.len()));
     }
     let mut cut = Cut(sizes);
     let mut replies = Vec::with_capacity(count);
-    while !cut.is_empty() {
+    for _ in 0..count {
         replies.push(Reply::Appended(Appended { again: false, bytes: cut.u64()? }));
     }
-    Ok(replies)
+    Ok((replies, cut.u64()?))
 }
 
-/// What the script at the end of a transaction answered; `None`: the server is out of memory and
-/// did nothing.
-fn executed(mut values: Vec<Value>) -> Result<Option<Value>, Wrong> {
+/// What the commands of a transaction answered; `None`: the server is out of memory and did
+/// nothing.
+fn executed(mut values: Vec<Value>) -> Result<Option<Vec<Value>>, Wrong> {
     let out_of_memory = values.iter().any(|value| match value {
         Value::ServerError(error) => {
             error.code() == "OOM" || error.details().is_some_and(|text| text.contains("OOM "))
@@ -97,9 +136,7 @@ fn executed(mut values: Vec<Value>) -> Result<Option<Value>, Wrong> {
     });
     match values.pop() {
         Some(Value::ServerError(_)) if out_of_memory => Ok(None),
-        Some(Value::Array(mut results)) => {
-            results.pop().map(Some).ok_or_else(|| "an empty transaction".into())
-        }
+        Some(Value::Array(results)) => Ok(Some(results)),
         Some(other) => Items::of(other).map(|_| None),
         None => Err("no answer".into()),
     }

@@ -4,11 +4,12 @@ use bytes::Bytes;
 use redis::{Cmd, Pipeline};
 
 use super::pack::{
-    Shape, ballot, copy_numbers, fresh, id, lives, marks, numbers, rank, references,
+    Shape, ballot, copy_numbers, fresh, id, lives, marks, noted, numbers, rank, references,
 };
 use crate::id::{ClaimKey, Cookie, Epoch, Fencing, Placement, ProducerId, ReplicaAt, Version};
 use crate::node::redis::inspect;
-use crate::node::redis::keys::{COOKIE, Key, of_append};
+use crate::node::redis::journal::{Journals, Way};
+use crate::node::redis::keys::{AppendKeys, COOKIE, Key};
 use crate::node::redis::script::Script;
 use crate::node::{
     Accept, Append, CopiedBlock, Delete, Guard, Hold, Index, Op, Open, Pick, Read, RegisterDump,
@@ -64,11 +65,6 @@ pub(in crate::node::redis) fn commands(op: &Op, context: &Context, pipe: &mut Pi
             cmd.arg(Script::Identity.sha()).arg(1).arg(COOKIE);
             pipe.add_command(cmd);
             pipe.len() - before
-        }
-        Op::Append(append) => {
-            let mut appends = Appends::default();
-            appends.push(append);
-            appends.commands(context, pipe)
         }
         Op::CopyIn { at, version, blocks } => copy_in(*at, *version, blocks, context, pipe),
         other => {
@@ -283,7 +279,8 @@ fn index_arguments(index: Option<&Index>, cmd: &mut Cmd) {
     };
 }
 
-/// Blocks on their way in one transaction: written natively, then one script for all of them.
+/// Blocks on their way in one transaction: their bytes natively, then their numbers, in journals or
+/// to one script for all of them.
 #[derive(Debug, Default)]
 pub(in crate::node::redis) struct Appends {
     cookie: Option<Cookie>,
@@ -293,36 +290,51 @@ pub(in crate::node::redis) struct Appends {
 
 #[derive(Debug)]
 struct OneAppend {
-    key: String,
-    meta: String,
+    keys: AppendKeys,
     /// `None`: it holds no message, so that there is nothing to store.
     bytes: Option<Bytes>,
     numbers: Vec<u8>,
+    way: Way,
 }
 
 impl Appends {
-    /// Takes an append in, unless it must wait for the next transaction: one that is meant for
-    /// another life, or a block that is here already (its write would be taken for this one's).
-    pub(in crate::node::redis) fn push(&mut self, append: &Append) -> bool {
-        let cookie = *self.cookie.get_or_insert(append.at.cookie);
-        let name = (append.at.placement, append.producer, append.block);
-        if cookie != append.at.cookie || !self.named.insert(name) {
-            return false;
-        }
+    /// Whether an append can join the others: not one that is meant for another life, nor a block
+    /// that is here already (its write would be taken for this one's).
+    pub(in crate::node::redis) fn has_room_for(&self, append: &Append) -> bool {
+        self.cookie.is_none_or(|cookie| cookie == append.at.cookie)
+            && !self.named.contains(&(append.at.placement, append.producer, append.block))
+    }
+
+    /// Takes an append in, for which there must be room.
+    pub(in crate::node::redis) fn push(
+        &mut self,
+        append: &Append,
+        journals: &mut Journals,
+        may_note: bool,
+    ) {
+        self.cookie = Some(append.at.cookie);
+        self.named.insert((append.at.placement, append.producer, append.block));
         // What is no block holds no message.
         let shape = Shape::of_bytes(&append.bytes).unwrap_or_default();
-        let (key, meta) = of_append(append.at, append.producer, append.block);
+        let way = journals.way(append, may_note && shape.live > 0);
         self.blocks.push(OneAppend {
-            key,
-            meta,
+            keys: AppendKeys::of(append.at, append.producer, append.block),
             bytes: (shape.live > 0).then(|| append.bytes.clone()),
-            numbers: numbers(append, &shape),
+            numbers: match way {
+                Way::Script { .. } => numbers(append, &shape),
+                Way::Native { now_ms, .. } => noted(append, &shape, now_ms),
+            },
+            way,
         });
-        true
     }
 
     pub(in crate::node::redis) fn is_empty(&self) -> bool {
         self.blocks.is_empty()
+    }
+
+    /// How each is sent.
+    pub(in crate::node::redis) fn ways(&self) -> Vec<Way> {
+        self.blocks.iter().map(|block| block.way).collect()
     }
 
     /// Appends the commands; how many they are.
@@ -330,23 +342,35 @@ impl Appends {
         let Some(cookie) = self.cookie else { return 0 };
         let before = pipe.len();
         pipe.cmd("MULTI");
-        for OneAppend { key, bytes, .. } in &self.blocks {
+        for OneAppend { keys, bytes, .. } in &self.blocks {
             if let Some(bytes) = bytes {
+                let key = keys.block();
                 let mut cmd = Cmd::with_capacity(4, key.len() + bytes.len() + 8);
                 cmd.arg("SET").arg(key).arg(&bytes[..]).arg("NX");
                 pipe.add_command(cmd);
             }
         }
-        let mut cmd = Cmd::with_capacity(5 + 3 * self.blocks.len(), 256 * (1 + self.blocks.len()));
-        cmd.arg("EVALSHA").arg(Script::Append.sha()).arg(1 + 2 * self.blocks.len()).arg(COOKIE);
-        for OneAppend { key, meta, .. } in &self.blocks {
-            cmd.arg(key).arg(meta);
+        let is_native = |block: &&OneAppend| matches!(block.way, Way::Native { .. });
+        for OneAppend { keys, numbers, .. } in self.blocks.iter().filter(is_native) {
+            let key = keys.journal();
+            let mut cmd = Cmd::with_capacity(3, key.len() + numbers.len() + 6);
+            cmd.arg("APPEND").arg(key).arg(&numbers[..]);
+            pipe.add_command(cmd);
         }
-        cmd.arg(context.wanted(cookie));
-        for block in &self.blocks {
-            cmd.arg(&block.numbers[..]);
+        // Behind the journals: it takes what was noted down before.
+        let scripted: Vec<&OneAppend> = self.blocks.iter().filter(|b| !is_native(b)).collect();
+        if !scripted.is_empty() {
+            let mut cmd = Cmd::with_capacity(5 + 3 * scripted.len(), 256 * (1 + scripted.len()));
+            cmd.arg("EVALSHA").arg(Script::Append.sha()).arg(1 + 2 * scripted.len()).arg(COOKIE);
+            for OneAppend { keys, .. } in &scripted {
+                cmd.arg(keys.block()).arg(keys.meta());
+            }
+            cmd.arg(context.wanted(cookie));
+            for block in &scripted {
+                cmd.arg(&block.numbers[..]);
+            }
+            pipe.add_command(cmd);
         }
-        pipe.add_command(cmd);
         pipe.cmd("EXEC");
         pipe.len() - before
     }

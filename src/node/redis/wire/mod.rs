@@ -9,6 +9,6 @@ mod encode;
 mod pack;
 mod value;
 
-pub(super) use decode::{appends, reply, stored_cookie};
+pub(super) use decode::{AppendAnswer, appends, reply, stored_cookie};
 pub(super) use encode::{Appends, Context, commands};
 pub(super) use value::refused_by_server;

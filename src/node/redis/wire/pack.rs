@@ -78,7 +78,7 @@ pub(super) fn narrow(len: usize) -> u32 {
 
 /// In the order of `append.lua`.
 pub(super) fn numbers(append: &Append, shape: &Shape) -> Vec<u8> {
-    let mut out = Vec::with_capacity(54);
+    let mut out = Vec::with_capacity(56);
     out.extend(append.block.to_le_bytes());
     out.extend(append.noted.to_le_bytes());
     out.extend(shape.sent.to_le_bytes());
@@ -91,6 +91,13 @@ pub(super) fn numbers(append: &Append, shape: &Shape) -> Vec<u8> {
     out.extend(narrow(append.bytes.len()).to_le_bytes());
     out.extend(id(xxh3_64(&append.bytes)));
     out.extend(id(append.producer.0));
+    out
+}
+
+/// The same with the time of arrival: a record of the journal.
+pub(super) fn noted(append: &Append, shape: &Shape, now_ms: u64) -> Vec<u8> {
+    let mut out = numbers(append, shape);
+    out.extend(now_ms.min((1 << 48) - 1).to_le_bytes().iter().take(6));
     out
 }
 

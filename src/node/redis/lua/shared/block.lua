@@ -2,7 +2,7 @@
 -- that of src/block.rs. The index `P:i` has a record of 32 bytes for each ordinal:
 -- producer (8 bytes), block, sent (65535: dropped by an end), live messages, arrival, shortest
 -- ttl (a lower bound), bytes of the live messages with their records, length of the head.
-local INDEX, INDEX_LEN, DROPPED = '<c8I4I2I2I6I4I4I2', 32, 65535
+local INDEX_LEN, DROPPED = 32, 65535
 
 local function index_record(raw, at, ord)
   local i = {ord = ord}

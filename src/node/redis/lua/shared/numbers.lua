@@ -6,3 +6,7 @@
 local NUMBERS = '<BBBBI4I8I4I4I8I8I8I4I4'
 -- One that takes appends is due so long after its first one.
 local OPEN_DUE = 86400000
+-- The index `P:i` has such a record for each ordinal, see `block.lua`.
+local INDEX = '<c8I4I2I2I6I4I4I2'
+-- What a journal `P:n` begins with.
+local EMPTY = '.'
