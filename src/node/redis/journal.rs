@@ -136,6 +136,16 @@ impl Journals {
         }
     }
 
+    /// Whether what was acked can be noted down: the journal is there, as far as is known.
+    pub(super) fn may_note(&mut self, at: ReplicaAt, producer: ProducerId) -> bool {
+        let runs = self.replicas.get_mut(&at).map(|known| &mut known.producers);
+        let run = runs.and_then(|runs| runs.iter_mut().find(|(of, _)| *of == producer));
+        let Some((_, run)) = run else { return false };
+        let notes = run.taken.is_some() && run.noted < RUN;
+        run.noted += u32::from(notes);
+        notes
+    }
+
     /// What becomes of a block that was noted down, given the journal's length. `None`: it was not,
     /// or behind one that was not.
     pub(super) fn noted(
@@ -145,11 +155,9 @@ impl Journals {
         length: Option<i64>,
     ) -> Option<Reply> {
         let known = self.replicas.get_mut(&append.at)?;
-        let whole = length.is_some_and(|length| {
-            usize::try_from(length).is_ok_and(|len| len > RECORD_LEN && len % RECORD_LEN == 1)
-        });
         let there = known.run(append.producer, run).filter(|run| {
-            whole && run.taken.is_some_and(|taken| taken.checked_add(1) == Some(append.block))
+            is_there(length)
+                && run.taken.is_some_and(|taken| taken.checked_add(1) == Some(append.block))
         });
         match there {
             Some(run) => {
@@ -179,6 +187,13 @@ impl Journals {
         let ms = u64::try_from(since.as_millis()).ok()?;
         (since < CLOCK_LIFE).then(|| clock.now_ms.saturating_add(ms))
     }
+}
+
+/// Whether the journal was there when something was noted down, by its length then.
+pub(super) fn is_there(length: Option<i64>) -> bool {
+    length
+        .and_then(|length| usize::try_from(length).ok())
+        .is_some_and(|length| length > RECORD_LEN && length % RECORD_LEN == 1)
 }
 
 impl Known {

@@ -29,6 +29,8 @@ pub(super) enum Key {
     Replica(ReplicaAt),
     /// String `P:b:PRODUCER:NUMBER`.
     Block(ReplicaAt, ProducerId, u32),
+    /// String `P:n`.
+    Journal(ReplicaAt),
     /// Sorted set: placements by when somebody should look at them.
     Due(Cookie),
     /// Hash `rl:POOL:INCARNATION:k`: epoch, keepers, active, counter of changes. Beside it, each
@@ -46,6 +48,10 @@ impl Key {
             Self::Block(at, producer, number) => {
                 push_replica(&mut name, at);
                 push_block(&mut name, producer, number);
+            }
+            Self::Journal(at) => {
+                push_replica(&mut name, at);
+                name.push_str(":n");
             }
             Self::Due(cookie) => {
                 push_life(&mut name, cookie);
@@ -147,6 +153,7 @@ mod tests {
             assert_eq!(Key::Replica(at).name(), replica);
             assert_eq!(keys.meta(), format!("{replica}:m"));
             assert_eq!(keys.journal(), format!("{replica}:n"));
+            assert_eq!(keys.journal(), Key::Journal(at).name());
             assert_eq!(keys.block(), format!("{replica}:b:{producer}:42"));
             assert_eq!(keys.block(), Key::Block(at, producer, 42).name());
         }

@@ -10,7 +10,7 @@ use redis::{Pipeline, Value};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::journal::{Journals, Way};
+use super::journal::{self, Journals, Way};
 use super::wire::{self, AppendAnswer, Appends, Context};
 use crate::node::{NodeError, Op, Reply};
 
@@ -79,6 +79,8 @@ struct Unit {
 enum Kind {
     /// How each was sent.
     Appends(Vec<Way>),
+    /// What was acked, noted down.
+    Note,
     One,
 }
 
@@ -97,7 +99,7 @@ impl Plan {
         let mut units = Vec::new();
         let mut group = Group::default();
         journals.next_transaction();
-        for (at, job) in jobs.iter().enumerate() {
+        for (at_job, job) in jobs.iter().enumerate() {
             // What is sent again must be a whole job.
             let may_note = may_note && job.ops.len() == 1;
             for (place, op) in job.ops.iter().enumerate() {
@@ -106,12 +108,20 @@ impl Plan {
                         group.close(context, &mut pipe, &mut units, journals);
                     }
                     group.appends.push(append, journals, may_note);
-                    group.of.push((at, place));
+                    group.of.push((at_job, place));
                     continue;
                 }
                 group.close(context, &mut pipe, &mut units, journals);
+                if let Op::Note { at, producer, noted } = *op
+                    && may_note
+                    && journals.may_note(at, producer)
+                {
+                    pipe.add_command(wire::note(at, producer, noted));
+                    units.push(Unit { of: vec![(at_job, place)], answers: 1, kind: Kind::Note });
+                    continue;
+                }
                 let answers = wire::commands(op, context, &mut pipe);
-                units.push(Unit { of: vec![(at, place)], answers, kind: Kind::One });
+                units.push(Unit { of: vec![(at_job, place)], answers, kind: Kind::One });
             }
         }
         group.close(context, &mut pipe, &mut units, journals);
@@ -151,6 +161,7 @@ impl Plan {
                 (Kind::One, Some(&(job, place))) => {
                     wire::reply(&self.jobs[job].ops[place], answers).map(|reply| vec![Some(reply)])
                 }
+                (Kind::Note, _) => Ok(vec![is_noted(&answers).then_some(Reply::Done)]),
                 (Kind::One, None) => Ok(Vec::new()),
             };
             match read {
@@ -198,6 +209,13 @@ impl Outcome {
     fn of(ops: usize) -> Self {
         Self { replies: vec![None; ops], wrong: None, again: false }
     }
+}
+
+fn is_noted(answers: &[Value]) -> bool {
+    journal::is_there(match answers {
+        [Value::Int(length)] => Some(*length),
+        _ => None,
+    })
 }
 
 /// The replies to the appends of one transaction; `None`: to be sent again.

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use redis::{Cmd, Pipeline};
 
 use super::pack::{
-    Shape, ballot, copy_numbers, fresh, id, lives, marks, noted, numbers, rank, references,
+    Shape, ballot, copy_numbers, fresh, id, lives, marks, noted, noted_only, numbers, rank,
+    references,
 };
 use crate::id::{ClaimKey, Cookie, Epoch, Fencing, Placement, ProducerId, ReplicaAt, Version};
 use crate::node::redis::inspect;
@@ -374,6 +375,13 @@ impl Appends {
         pipe.cmd("EXEC");
         pipe.len() - before
     }
+}
+
+/// Notes down, without a script, what was acked.
+pub(in crate::node::redis) fn note(at: ReplicaAt, producer: ProducerId, noted: u32) -> Cmd {
+    let mut cmd = redis::cmd("APPEND");
+    cmd.arg(Key::Journal(at).name()).arg(noted_only(producer, noted));
+    cmd
 }
 
 fn copy_in(

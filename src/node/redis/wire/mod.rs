@@ -10,5 +10,5 @@ mod pack;
 mod value;
 
 pub(super) use decode::{AppendAnswer, appends, reply, stored_cookie};
-pub(super) use encode::{Appends, Context, commands};
+pub(super) use encode::{Appends, Context, commands, note};
 pub(super) use value::refused_by_server;

@@ -7,6 +7,7 @@ use crate::block::{
     Block, BlockHeader, HEADER_LEN, MAX_MESSAGES, NotABlock, RECORD_LEN, Record, State, UNSTAMPED,
 };
 use crate::id::{Fencing, MessageRef, ProducerId};
+use crate::node::redis::journal::RECORD_LEN as RECORD;
 use crate::node::{Append, Ballot, CopiedBlock, CopiedMark};
 
 /// What scripts are told of a block's messages, so that they need not look.
@@ -98,6 +99,14 @@ pub(super) fn numbers(append: &Append, shape: &Shape) -> Vec<u8> {
 pub(super) fn noted(append: &Append, shape: &Shape, now_ms: u64) -> Vec<u8> {
     let mut out = numbers(append, shape);
     out.extend(now_ms.min((1 << 48) - 1).to_le_bytes().iter().take(6));
+    out
+}
+
+/// The record that tells only what was acked: block 0.
+pub(super) fn noted_only(producer: ProducerId, noted: u32) -> Vec<u8> {
+    let mut out = vec![0; RECORD];
+    out[4..8].copy_from_slice(&noted.to_le_bytes());
+    out[42..50].copy_from_slice(&id(producer.0));
     out
 }
 

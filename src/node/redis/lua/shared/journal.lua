@@ -1,6 +1,7 @@
 -- The journal `P:n` of a replica that takes appends: what was noted down without a script, behind
--- one byte that the first block taken by a script brought. A record has 56 bytes: the numbers of `append.lua`, then the time of
--- arrival as the client reckoned it.
+-- one byte that the first block taken by a script brought. A record has 56 bytes: the numbers of
+-- `append.lua`, then the time of arrival as the client reckoned it. Block 0 is none: the record says
+-- only what was acked.
 local NOTED, NOTED_LEN = '<I4I4I2I2I2I4I4I4I4I4c8c8I6', 56
 
 -- Takes what is noted there, in its order, by the rule of the next block (Q4); whether there was
@@ -18,6 +19,7 @@ local function take_noted(p, begin)
     if begin then call('SET', p .. ':n', EMPTY) end
     return false
   end
+  if #raw % NOTED_LEN ~= 1 then return false end
   local role, sealed, told, producers, arrived, bytes, left, held, minexp, maxexp, cursor, picks,
     first = unpack(NUMBERS, held_numbers)
   local index, names, state = {}, {}, {}
@@ -28,7 +30,7 @@ local function take_noted(p, begin)
     if not s then
       local name = ('%08x%08x'):format(unpack('>I4I4', producer))
       local known = call('HGET', m, 'p' .. name)
-      s = {name = name, last = 0, noted = 0}
+      s = {name = name, last = 0, noted = 0, digest = known and known:sub(9) or ''}
       if known then s.last, s.noted = unpack('<I4I4', known) end
       state[producer], names[#names + 1] = s, producer
     end
@@ -44,18 +46,17 @@ local function take_noted(p, begin)
       index[#index + 1] = pack(INDEX, producer, number, sent, live, arr, minttl, body, head)
       arrived, bytes, left = arrived + 1, bytes + size, left + live
       s.last, s.digest = number, digest
-      if noted > number then noted = number end
-      if noted > s.noted then s.noted = noted end
     end
+    if noted > s.last then noted = s.last end
+    if noted > s.noted then s.noted = noted end
   end
   call('SET', p .. ':n', EMPTY)
-  if #index == 0 then return true end
-  call('APPEND', p .. ':i', table.concat(index))
+  if #index > 0 then call('APPEND', p .. ':i', table.concat(index)) end
   local fields = {}
   for i, producer in ipairs(names) do
     local s = state[producer]
-    if s.digest then
-      call('APPEND', p .. ':o:' .. s.name, table.concat(s))
+    if #s > 0 then call('APPEND', p .. ':o:' .. s.name, table.concat(s)) end
+    if s.last > 0 then
       fields[#fields + 1] = 'p' .. s.name
       fields[#fields + 1] = pack('<I4I4', s.last, s.noted) .. s.digest
     end
