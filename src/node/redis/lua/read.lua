@@ -14,7 +14,7 @@ if not r then return {'gone'} end
 local from, index = tonumber(ARGV[2]), tonumber(ARGV[3])
 local limit, max_bytes = tonumber(ARGV[4]), tonumber(ARGV[5])
 local not_from, skip_claimed, skip_delayed = ARGV[6], ARGV[7] == '1', ARGV[8] == '1'
-local max_blocks = tonumber(ARGV[9])
+local max_blocks, delays = tonumber(ARGV[9]), nil
 local e, blocks = describe(), {}
 local next_ord, next_index = from, index
 
@@ -25,8 +25,25 @@ local function wanted(b, pos)
   return not (skip_claimed and holder(r, marks(r, b)[i]))
 end
 
+-- Whether all that a block holds is wanted, and there is nothing to say of single messages.
+local function is_plain(b, i)
+  if i.live < b.n or now >= i.arr + i.minttl or next(marks(r, b)) then return false end
+  if not_from ~= '' and b.head:sub(25 + 16 * b.n, b.at):find(not_from, 1, true) then return false end
+  if not skip_delayed then return true end
+  delays = delays or call('EXISTS', r.p .. ':y')
+  return delays == 0 or not call('ZSCORE', r.p .. ':y', b.ord)
+end
+
 -- Adds what is wanted of a block; where it stopped, if it did.
 local function page_block(b, start)
+  local first = b.n == b.sent and start + 1 or 1
+  if is_plain(b, b.i) and (start == 0 or b.n == b.sent) and first <= b.n then
+    local last = math.min(b.n, first + limit - e.count - 1)
+    if e.bytes + start_of(b, last + 1) - start_of(b, first) <= max_bytes then
+      add_slice(e, b, first, last)
+      return e.count == limit and (record(b, last)) + 1 or nil
+    end
+  end
   for pos = 1, b.n do
     local i, _, _, stop = record(b, pos)
     if i >= start and wanted(b, pos) then

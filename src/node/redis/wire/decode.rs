@@ -6,7 +6,7 @@ use bytes::Bytes;
 use redis::Value;
 
 use super::value::{Cut, Items, Wrong};
-use crate::block::{Block, State, UNSTAMPED};
+use crate::block::{Block, BlockHeader, State, UNSTAMPED};
 use crate::id::{
     Cookie, Epoch, Generation, Incarnation, MessageRef, NodeId, Offset, Placement, PoolId,
     ProducerId, SegmentNo, Version,
@@ -298,6 +298,12 @@ fn entries(items: &mut Items) -> Result<Vec<Entry>, Wrong> {
         let claim = if flags & 1 == 1 { Some((cut.claim()?, cut.rank()?)) } else { None };
         let name = usize::from(cut.u8()?);
         let client = client(cut.take(name)?)?;
+        if flags & 4 == 4 {
+            let (head, bodies) = (runs.bytes()?, runs.bytes()?);
+            let of = MessageRef { producer, block, index };
+            slice(of, age_ms, &head, &bodies, (ttl_ms, delay_ms), &mut entries)?;
+            continue;
+        }
         if flags & 2 == 2 {
             (run, at) = (runs.bytes()?, 0);
         }
@@ -311,6 +317,47 @@ fn entries(items: &mut Items) -> Result<Vec<Entry>, Wrong> {
         entries.push(Entry { at, envelope, age_ms, ttl_ms, delay_ms, client, claim, times });
     }
     Ok(entries)
+}
+
+/// Messages of one block, by its head: `(first, count)` of its records.
+fn slice(
+    of: MessageRef,
+    age_ms: u64,
+    head: &[u8],
+    bodies: &Bytes,
+    (first, count): (u32, u32),
+    entries: &mut Vec<Entry>,
+) -> Result<(), Wrong> {
+    let wide = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+    let header = BlockHeader::decode(head).map_err(|error| error.to_string())?;
+    let cut_short = || Wrong::from("a slice of a block is cut short");
+    let before = wide(first).checked_sub(1).map(|at| header.records.get(at));
+    let base = match before {
+        None => 0,
+        Some(record) => record.ok_or_else(cut_short)?.end,
+    };
+    let records = header.records.into_iter().skip(wide(first)).take(wide(count));
+    if records.len() != wide(count) {
+        return Err(cut_short());
+    }
+    entries.reserve(records.len());
+    let mut start = 0;
+    for record in records {
+        let end = record.end.checked_sub(base).map(wide).filter(|&end| end >= start);
+        let end = end.filter(|&end| end <= bodies.len()).ok_or_else(cut_short)?;
+        entries.push(Entry {
+            at: MessageRef { index: record.index, ..of },
+            envelope: bodies.slice(start..end),
+            age_ms,
+            ttl_ms: record.ttl_ms,
+            delay_ms: record.delay_ms,
+            client: record.client,
+            claim: None,
+            times: 0,
+        });
+        start = end;
+    }
+    Ok(())
 }
 
 fn client(name: &[u8]) -> Result<Option<ClientId>, Wrong> {

@@ -43,9 +43,25 @@ local function add_entry(e, r, b, pos)
   e.stop = stop
   local client = client_of(b, slot)
   e.count, e.bytes = e.count + 1, e.bytes + stop - start
-  e.texts[e.count] = pack('<c8I4BBI8I4I4I4I4', b.producer, b.number, index, flags, b.age, ttl,
+  e.texts[#e.texts + 1] = pack('<c8I4BBI8I4I4I4I4', b.producer, b.number, index, flags, b.age, ttl,
     delay, stop - start, m and m.times or 0)
     .. (held and (m.claim .. m.rank) or '') .. string.char(#client) .. client
+end
+
+-- Messages of a block of which there is nothing to say but what its head says: the head and the
+-- envelopes go out as they are. The description is that of one message, with 4 in its flags; the
+-- place of the first one instead of its ttl, and how many instead of its delay.
+local function add_slice(e, b, first, last)
+  close_run(e)
+  local from, to = start_of(b, first), start_of(b, last + 1)
+  local count, runs = last - first + 1, #e.runs
+  e.runs[runs + 1] = b.head:sub(1, b.at)
+  if from == to then e.runs[runs + 2] = ''
+  elseif #b.head >= b.at + to then e.runs[runs + 2] = b.head:sub(b.at + from + 1, b.at + to)
+  else e.runs[runs + 2] = call('GETRANGE', b.key, b.at + from, b.at + to - 1) end
+  e.texts[#e.texts + 1] = pack('<c8I4BBI8I4I4I4I4B', b.producer, b.number, 0, 4, b.age, first - 1,
+    count, to - from, 0, 0)
+  e.count, e.bytes = e.count + count, e.bytes + to - from
 end
 
 -- What a reply holds: the descriptions, the runs.
