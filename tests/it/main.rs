@@ -8,6 +8,7 @@ mod conformance;
 mod faulty;
 #[cfg(feature = "cli")]
 mod hazards;
+mod journal;
 mod memory;
 mod queue;
 #[cfg(feature = "cli")]

@@ -6,6 +6,7 @@
 local refused = stranger(KEYS[1], ARGV[1])
 if refused then return refused end
 local r = load_current(KEYS[2])
+if not r or r.sealed == 1 then call('UNLINK', KEYS[2] .. ':n') end
 if not r then return {'gone'} end
 local producer, noted = ARGV[2], tonumber(ARGV[3])
 local frontier, held, digest = producer_of(r, producer)
