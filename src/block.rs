@@ -120,57 +120,7 @@ impl Block {
 
     /// The stored form.
     pub fn encode(&self) -> Bytes {
-        let mut clients: Vec<&ClientId> = Vec::new();
-        let slots: Vec<u8> = self
-            .records
-            .iter()
-            .map(|record| match &record.client {
-                None => 0,
-                Some(client) => {
-                    let at =
-                        clients.iter().position(|known| *known == client).unwrap_or_else(|| {
-                            clients.push(client);
-                            clients.len() - 1
-                        });
-                    // A block of 256 messages of 256 clients has one client too many for a slot:
-                    // `fits` keeps producers from making one.
-                    u8::try_from(at + 1).unwrap_or(0)
-                }
-            })
-            .collect();
-        let extras: usize =
-            1 + clients.iter().map(|client| 1 + client.as_str().len()).sum::<usize>();
-        let bodies: usize = self.records.iter().map(|record| record.envelope.len()).sum();
-        let mut out =
-            BytesMut::with_capacity(HEADER_LEN + self.records.len() * RECORD_LEN + extras + bodies);
-        out.put_u8(FORMAT);
-        out.put_u8(0);
-        out.put_u16_le(u16::try_from(self.records.len()).unwrap_or(u16::MAX));
-        out.put_u32_le(self.ordinal);
-        out.put_u64_le(self.arrived_ms);
-        out.put_u16_le(self.sent);
-        out.put_u16_le(0);
-        out.put_u32_le(u32::try_from(extras).unwrap_or(u32::MAX));
-        let mut end = 0u32;
-        for (record, slot) in self.records.iter().zip(slots) {
-            end = end.saturating_add(u32::try_from(record.envelope.len()).unwrap_or(u32::MAX));
-            out.put_u8(record.index);
-            out.put_u8(record.state as u8);
-            out.put_u8(slot);
-            out.put_u8(0);
-            out.put_u32_le(end);
-            out.put_u32_le(record.ttl_ms);
-            out.put_u32_le(record.delay_ms);
-        }
-        out.put_u8(u8::try_from(clients.len()).unwrap_or(u8::MAX));
-        for client in clients {
-            out.put_u8(u8::try_from(client.as_str().len()).unwrap_or(u8::MAX));
-            out.put_slice(client.as_str().as_bytes());
-        }
-        for record in &self.records {
-            out.put_slice(&record.envelope);
-        }
-        out.freeze()
+        encode((self.ordinal, self.arrived_ms), self.sent, &self.records)
     }
 
     /// Reads the stored form; envelopes share the memory of `bytes`.
@@ -211,6 +161,83 @@ impl Block {
     pub fn fits(messages: usize, clients: usize) -> bool {
         messages <= MAX_MESSAGES && clients < MAX_MESSAGES
     }
+}
+
+/// A message on its way into a block.
+pub(crate) trait Stored {
+    /// What its record says; the envelope's end and the client's slot are found by the block.
+    fn record(&self) -> (u8, State, u32, u32);
+    /// Who posted it.
+    fn client(&self) -> Option<&ClientId>;
+    /// Its envelope, in two parts.
+    fn envelope(&self) -> [&[u8]; 2];
+}
+
+impl Stored for Record {
+    fn record(&self) -> (u8, State, u32, u32) {
+        (self.index, self.state, self.ttl_ms, self.delay_ms)
+    }
+
+    fn client(&self) -> Option<&ClientId> {
+        self.client.as_ref()
+    }
+
+    fn envelope(&self) -> [&[u8]; 2] {
+        [&self.envelope, &[]]
+    }
+}
+
+/// The stored form of an unstamped block of these messages, at most [`MAX_MESSAGES`]. Each byte of
+/// them is copied once.
+pub(crate) fn encode_new(messages: &[impl Stored]) -> Bytes {
+    encode((UNSTAMPED, 0), u16::try_from(messages.len()).unwrap_or(u16::MAX), messages)
+}
+
+fn encode((ordinal, arrived_ms): (u32, u64), sent: u16, messages: &[impl Stored]) -> Bytes {
+    let mut clients: Vec<&ClientId> = Vec::new();
+    let (mut extras, mut bodies) = (1, 0);
+    for message in messages {
+        bodies += message.envelope().iter().map(|part| part.len()).sum::<usize>();
+        if let Some(client) = message.client()
+            && !clients.contains(&client)
+        {
+            extras += 1 + client.as_str().len();
+            clients.push(client);
+        }
+    }
+    let len = HEADER_LEN + messages.len() * RECORD_LEN + extras + bodies;
+    let mut out = BytesMut::with_capacity(len);
+    out.put_u8(FORMAT);
+    out.put_u8(0);
+    out.put_u16_le(u16::try_from(messages.len()).unwrap_or(u16::MAX));
+    out.put_u32_le(ordinal);
+    out.put_u64_le(arrived_ms);
+    out.put_u16_le(sent);
+    out.put_u16_le(0);
+    out.put_u32_le(u32::try_from(extras).unwrap_or(u32::MAX));
+    let mut end = 0u32;
+    for message in messages {
+        let len = message.envelope().iter().map(|part| part.len()).sum::<usize>();
+        end = end.saturating_add(u32::try_from(len).unwrap_or(u32::MAX));
+        let (index, state, ttl_ms, delay_ms) = message.record();
+        // A block of 256 messages of 256 clients has one client too many for a slot: `fits` keeps
+        // producers from making one.
+        let slot = message.client().and_then(|client| clients.iter().position(|c| *c == client));
+        let slot = slot.map_or(0, |at| u8::try_from(at + 1).unwrap_or(0));
+        out.put_slice(&[index, state as u8, slot, 0]);
+        out.put_u32_le(end);
+        out.put_u32_le(ttl_ms);
+        out.put_u32_le(delay_ms);
+    }
+    out.put_u8(u8::try_from(clients.len()).unwrap_or(u8::MAX));
+    for client in clients {
+        out.put_u8(u8::try_from(client.as_str().len()).unwrap_or(u8::MAX));
+        out.put_slice(client.as_str().as_bytes());
+    }
+    for message in messages {
+        message.envelope().iter().for_each(|part| out.put_slice(part));
+    }
+    out.freeze()
 }
 
 /// A block without its envelopes, from the bytes before them.

@@ -3,15 +3,16 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use super::sending::{Here, Sender};
 use super::{Core, QueueState, locked};
-use crate::block::{MAX_MESSAGES, Record, State};
+use crate::block::{MAX_MESSAGES, State, Stored, encode_new};
 use crate::error::{Error, ErrorKind, Outcome};
 use crate::id::{Generation, MessageRef, SegmentNo};
-use crate::message::{ClientId, Envelope, NewMessage};
+use crate::message::{ClientId, EnvelopeHead, NewMessage};
 use crate::queue::MAX_BATCH;
 use crate::time::millis;
 use crate::token::MessageId;
@@ -24,6 +25,8 @@ const PART_BYTES: usize = 1024 * 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     waiting: VecDeque<Part>,
+    /// Of those that wait.
+    messages: usize,
     bytes: usize,
     running: bool,
     /// Where the sender was when it last ended.
@@ -35,8 +38,9 @@ pub(crate) struct Outbox {
 /// Messages that go into one block together.
 #[derive(Debug)]
 pub(crate) struct Part {
-    pub(crate) records: Vec<Record>,
-    pub(crate) bytes: usize,
+    messages: Vec<NewMessage>,
+    client: Option<ClientId>,
+    bytes: usize,
     pub(crate) ticket: Ticket,
 }
 
@@ -77,8 +81,7 @@ impl Ticket {
 impl Outbox {
     /// Whether the next block would be as large as blocks get.
     pub(crate) fn is_plenty(&self, messages: usize, bytes: usize) -> bool {
-        self.bytes >= bytes
-            || self.waiting.iter().map(|part| part.records.len()).sum::<usize>() >= messages
+        self.bytes >= bytes || self.messages >= messages
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -90,14 +93,15 @@ impl Outbox {
         let (mut count, mut size) = (0, 0);
         let mut parts = Vec::new();
         while let Some(part) = self.waiting.front() {
-            let fits = count + part.records.len() <= messages && size + part.bytes <= bytes;
+            let fits = count + part.messages.len() <= messages && size + part.bytes <= bytes;
             if !parts.is_empty() && !fits {
                 break;
             }
             if let Some(part) = self.waiting.pop_front() {
-                count += part.records.len();
+                count += part.messages.len();
                 size += part.bytes;
                 self.bytes -= part.bytes;
+                self.messages -= part.messages.len();
                 if part.ticket.is_awaited() {
                     parts.push(part);
                 }
@@ -112,6 +116,7 @@ impl Outbox {
         for mut part in waiting {
             if is_due(&part.ticket) {
                 self.bytes -= part.bytes;
+                self.messages -= part.messages.len();
                 part.ticket.tell(Err(error.copy()));
             } else {
                 self.waiting.push_back(part);
@@ -156,11 +161,12 @@ impl Core {
                 messages.len()
             )));
         }
-        let replies = self.enqueue(queue, &messages, client)?;
+        let expected = messages.len();
+        let Replies { first, others } = self.enqueue(queue, messages, client)?;
         let deadline = Instant::now() + self.pool.config().deadline;
-        let mut ids = Vec::with_capacity(messages.len());
+        let mut ids = Vec::with_capacity(expected);
         let mut failed = None;
-        for (count, reply) in replies {
+        for (count, reply) in first.into_iter().chain(others) {
             let outcome = match tokio::time::timeout_at(deadline, reply).await {
                 Ok(Ok(outcome)) => outcome,
                 Ok(Err(_)) => Err(Error::new(ErrorKind::Closed, "the store was closed").unknown()),
@@ -197,37 +203,22 @@ impl Core {
     fn enqueue(
         self: &Arc<Self>,
         queue: &Arc<QueueState>,
-        messages: &[NewMessage],
+        messages: Vec<NewMessage>,
         client: Option<&ClientId>,
-    ) -> Result<Vec<Awaited>, Error> {
+    ) -> Result<Replies, Error> {
         let config = self.pool.config();
-        let since = Instant::now();
-        let mut replies = Vec::new();
-        let mut parts: Vec<Part> = Vec::new();
-        for message in messages {
-            let record = record(message, client)?;
-            let bytes = record.envelope.len();
-            match parts.last_mut() {
-                Some(part)
-                    if part.records.len() < config.block_messages.min(MAX_MESSAGES)
-                        && part.bytes + bytes <= PART_BYTES =>
-                {
-                    part.ticket.count += 1;
-                    part.bytes += bytes;
-                    part.records.push(record);
-                }
-                _ => {
-                    let (tell, reply) = oneshot::channel();
-                    replies.push(reply);
-                    let ticket = Ticket { count: 1, since, reply: Some(tell) };
-                    parts.push(Part { records: vec![record], bytes, ticket });
-                }
-            }
+        let (since, mut replies) = (Instant::now(), Replies::default());
+        let limit = config.block_messages.min(MAX_MESSAGES);
+        let whole: usize = messages.iter().map(stored_len).sum();
+        let (mut one, mut many, count) = (None, Vec::new(), messages.len());
+        if count <= limit && whole <= PART_BYTES {
+            one = Some(replies.part(messages, whole, client, since));
+        } else {
+            let pieces = cut(messages, limit).into_iter();
+            many.extend(pieces.map(|(part, bytes)| replies.part(part, bytes, client, since)));
         }
-        let counts: Vec<usize> = parts.iter().map(|part| part.ticket.count).collect();
-        let bytes: usize = parts.iter().map(|part| part.bytes).sum();
         let mut outbox = locked(&queue.post);
-        if outbox.bytes + bytes > config.waiting_bytes && !outbox.waiting.is_empty() {
+        if outbox.bytes + whole > config.waiting_bytes && !outbox.waiting.is_empty() {
             return Err(Error::new(
                 ErrorKind::Overloaded,
                 format!(
@@ -237,8 +228,9 @@ impl Core {
             )
             .after(std::time::Duration::from_millis(200)));
         }
-        outbox.bytes += bytes;
-        outbox.waiting.extend(parts);
+        outbox.bytes += whole;
+        outbox.messages += count;
+        outbox.waiting.extend(one.into_iter().chain(many));
         if outbox.running {
             outbox.bell.notify_one();
         } else {
@@ -248,18 +240,102 @@ impl Core {
             let sender = Sender::new(Arc::clone(self), Arc::clone(queue), here);
             self.spawn(sender.run());
         }
-        Ok(counts.into_iter().zip(replies).collect())
+        Ok(replies)
     }
 }
 
-fn record(message: &NewMessage, client: Option<&ClientId>) -> Result<Record, Error> {
+/// Where the places of a post's parts will be told. Almost all posts have one.
+#[derive(Debug, Default)]
+struct Replies {
+    first: Option<Awaited>,
+    others: Vec<Awaited>,
+}
+
+impl Replies {
+    /// A part whose place is awaited.
+    fn part(
+        &mut self,
+        messages: Vec<NewMessage>,
+        bytes: usize,
+        client: Option<&ClientId>,
+        since: Instant,
+    ) -> Part {
+        let (tell, reply) = oneshot::channel();
+        let count = messages.len();
+        match self.first {
+            None => self.first = Some((count, reply)),
+            Some(_) => self.others.push((count, reply)),
+        }
+        let ticket = Ticket { count, since, reply: Some(tell) };
+        Part { messages, client: client.cloned(), bytes, ticket }
+    }
+}
+
+/// Cuts a post into parts that fit into a block each, with their bytes.
+fn cut(messages: Vec<NewMessage>, limit: usize) -> Vec<(Vec<NewMessage>, usize)> {
+    let mut parts: Vec<(Vec<NewMessage>, usize)> = Vec::new();
+    for message in messages {
+        let len = stored_len(&message);
+        match parts.last_mut() {
+            Some((part, bytes)) if part.len() < limit && *bytes + len <= PART_BYTES => {
+                part.push(message);
+                *bytes += len;
+            }
+            _ => parts.push((vec![message], len)),
+        }
+    }
+    parts
+}
+
+fn stored_len(message: &NewMessage) -> usize {
+    message.envelope_head().as_slice().len() + message.body.len()
+}
+
+/// The block of some parts' messages, as it is stored; and who waits for it.
+pub(crate) fn load(parts: Vec<Part>) -> (Bytes, Vec<Ticket>) {
     let whole = |duration| u32::try_from(millis(duration)).unwrap_or(u32::MAX);
-    Ok(Record {
-        index: 0,
-        state: if message.delay.is_zero() { State::Ready } else { State::Delayed },
-        client: client.cloned(),
-        ttl_ms: whole(message.ttl).max(1),
-        delay_ms: whole(message.delay),
-        envelope: Envelope::encode(message.content_type, &message.body)?,
-    })
+    let mut posts = Vec::with_capacity(parts.iter().map(|part| part.messages.len()).sum());
+    for Part { messages, client, .. } in &parts {
+        posts.extend(messages.iter().map(|message| Post {
+            index: 0,
+            state: if message.delay.is_zero() { State::Ready } else { State::Delayed },
+            ttl_ms: whole(message.ttl).max(1),
+            delay_ms: whole(message.delay),
+            client: client.as_ref(),
+            head: message.envelope_head(),
+            body: &message.body,
+        }));
+    }
+    for (post, index) in posts.iter_mut().zip(0u8..=u8::MAX) {
+        post.index = index;
+    }
+    let bytes = encode_new(&posts);
+    drop(posts);
+    (bytes, parts.into_iter().map(|part| part.ticket).collect())
+}
+
+/// A message as its block will have it.
+#[derive(Debug)]
+struct Post<'a> {
+    index: u8,
+    state: State,
+    ttl_ms: u32,
+    delay_ms: u32,
+    client: Option<&'a ClientId>,
+    head: EnvelopeHead,
+    body: &'a [u8],
+}
+
+impl Stored for Post<'_> {
+    fn record(&self) -> (u8, State, u32, u32) {
+        (self.index, self.state, self.ttl_ms, self.delay_ms)
+    }
+
+    fn client(&self) -> Option<&ClientId> {
+        self.client
+    }
+
+    fn envelope(&self) -> [&[u8]; 2] {
+        [self.head.as_slice(), self.body]
+    }
 }

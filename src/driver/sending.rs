@@ -16,9 +16,9 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::Instant;
 
 use super::ask::{Failure, ask};
-use super::post::{Part, Place, Ticket};
+use super::post::{Place, Ticket, load};
 use super::{Core, QueueState, locked};
-use crate::block::{Block, MAX_MESSAGES};
+use crate::block::MAX_MESSAGES;
 use crate::error::{Error, ErrorKind};
 use crate::id::{Generation, MessageRef, ReplicaAt, SegmentNo};
 use crate::node::{Append, Appended, Op, Refusal};
@@ -237,13 +237,8 @@ impl Sender {
         if parts.is_empty() {
             return None;
         }
-        let mut tickets = Vec::with_capacity(parts.len());
-        let mut records = Vec::new();
-        for Part { records: some, ticket, .. } in parts {
-            records.extend(some);
-            tickets.push(ticket);
-        }
-        Some(Load { bytes: Block::of(records).encode(), tickets })
+        let (bytes, tickets) = load(parts);
+        Some(Load { bytes, tickets })
     }
 
     /// Leaves a segment that is known to be closed; nothing is in flight.
