@@ -42,7 +42,7 @@ fn block(messages: u32, len: usize) -> Bytes {
 }
 
 fn append(placement: u64, block: u32, bytes: &Bytes) -> Op {
-    let (at, noted, bytes) = (at(placement), block - 1, bytes.clone());
+    let (at, noted, bytes) = (at(placement), block - 1, bytes.clone().into());
     Op::Append(Append { at, producer: PRODUCER, block, noted, bytes })
 }
 

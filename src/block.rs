@@ -32,6 +32,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+pub use crate::encoded::EncodedBlock;
 use crate::message::ClientId;
 
 /// Length of the part before the records.

@@ -56,6 +56,7 @@
 pub mod block;
 mod config;
 mod driver;
+mod encoded;
 mod env;
 mod error;
 #[cfg(feature = "http")]

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::Instant;
@@ -19,6 +18,7 @@ use super::ask::{Failure, ask};
 use super::post::{Place, Ticket, load};
 use super::{Core, QueueState, locked};
 use crate::block::MAX_MESSAGES;
+use crate::encoded::EncodedBlock;
 use crate::error::{Error, ErrorKind};
 use crate::id::{Generation, MessageRef, ReplicaAt, SegmentNo};
 use crate::node::{Append, Appended, Op, Refusal};
@@ -40,7 +40,7 @@ pub(crate) struct Here {
 /// An encoded block and those who wait for it.
 #[derive(Debug)]
 struct Load {
-    bytes: Bytes,
+    bytes: EncodedBlock,
     tickets: Vec<Ticket>,
 }
 
@@ -238,7 +238,7 @@ impl Sender {
             return None;
         }
         let (bytes, tickets) = load(parts);
-        Some(Load { bytes, tickets })
+        Some(Load { bytes: bytes.into(), tickets })
     }
 
     /// Leaves a segment that is known to be closed; nothing is in flight.
@@ -322,7 +322,7 @@ impl Sender {
         at: ReplicaAt,
         block: u32,
         noted: u32,
-        bytes: Bytes,
+        bytes: EncodedBlock,
     ) {
         let pool = Arc::clone(&self.core.pool);
         let producer = pool.me();
@@ -363,7 +363,7 @@ impl Sender {
             Err(Failure::Refused(Refusal::Gap { frontier })) => {
                 let at = here.replicas.get(replica).copied();
                 let noted = here.acked;
-                let again: Option<Vec<(u32, Bytes)>> =
+                let again: Option<Vec<(u32, EncodedBlock)>> =
                     self.flight.gap(block, replica, frontier).map(|blocks| {
                         blocks
                             .into_iter()

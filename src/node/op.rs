@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use crate::encoded::EncodedBlock;
 use crate::id::{
     ClaimKey, Cookie, Epoch, Fencing, Generation, MessageRef, NodeId, Offset, Placement,
     ProducerId, ReplicaAt, SegmentNo, Version,
@@ -310,8 +311,8 @@ pub struct Append {
     pub block: u32,
     /// The producer's last block that every replica has taken, as far as it knows.
     pub noted: u32,
-    /// The encoded block, as [`crate::block::Block::encode`] made it, unstamped.
-    pub bytes: Bytes,
+    /// The encoded block, unstamped.
+    pub bytes: EncodedBlock,
 }
 
 /// See [`Op::Read`].

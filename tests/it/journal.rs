@@ -33,7 +33,7 @@ fn delayed(block: u32, delay_ms: u32) -> Op {
     };
     let bytes = Block::of([record]).encode();
     let noted = block.saturating_sub(1);
-    Op::Append(Append { at: at(), producer: PRODUCER, block, noted, bytes })
+    Op::Append(Append { at: at(), producer: PRODUCER, block, noted, bytes: bytes.into() })
 }
 
 fn append(block: u32) -> Op {

@@ -38,7 +38,7 @@ fn append(block: u32, len: usize) -> Op {
         envelope: Bytes::from(vec![7; len]),
     };
     let bytes = Block::of([record]).encode();
-    Op::Append(Append { at: at(), producer: ProducerId(5), block, noted: 0, bytes })
+    Op::Append(Append { at: at(), producer: ProducerId(5), block, noted: 0, bytes: bytes.into() })
 }
 
 async fn one(node: &RedisNode, op: Op) -> Result<Reply, NodeError> {

@@ -80,7 +80,13 @@ impl Scale {
         let (at, producer, bytes) = (at(placement), ProducerId(77), block(messages));
         let ops: Vec<Op> = (1..=blocks)
             .map(|block| {
-                Op::Append(Append { at, producer, block, noted: block - 1, bytes: bytes.clone() })
+                Op::Append(Append {
+                    at,
+                    producer,
+                    block,
+                    noted: block - 1,
+                    bytes: bytes.clone().into(),
+                })
             })
             .collect();
         for some in ops.chunks(64) {

@@ -60,7 +60,8 @@ impl Stage {
             envelope: bytes::Bytes::from_static(body),
         };
         let bytes = Block::of([record(b"one"), record(b"two")]).encode();
-        let append = Op::Append(Append { at, producer: PRODUCER, block: 1, noted: 0, bytes });
+        let append =
+            Op::Append(Append { at, producer: PRODUCER, block: 1, noted: 0, bytes: bytes.into() });
         ask::<Appended>(&self.core.pool, at.cookie.node, append).await.unwrap();
         let seal = Op::Seal { at, by: self.core.pool.me() };
         ask::<Coverage>(&self.core.pool, at.cookie.node, seal).await.unwrap();

@@ -1,7 +1,5 @@
 //! The blocks of a replica in the order of arrival: appending, finding and ending messages.
 
-use xxhash_rust::xxh3::xxh3_64;
-
 use super::machine::size;
 use super::message::{Message, Stored};
 use super::replica::Replica;
@@ -124,7 +122,7 @@ impl Replica {
         room: u64,
         now: u64,
     ) -> Result<Appended, Refusal> {
-        let digest = xxh3_64(&append.bytes);
+        let digest = append.bytes.digest();
         let frontier = self.frontier(append.producer);
         if append.block <= frontier {
             if let Some(known) = self.producers.get_mut(&append.producer) {

@@ -153,7 +153,7 @@ mod tests {
             envelope: Bytes::from_static(b"body"),
         };
         let bytes = Block::of(vec![record; messages]).encode();
-        let op = Append { at: AT, producer: POSTER, block, noted: 0, bytes };
+        let op = Append { at: AT, producer: POSTER, block, noted: 0, bytes: bytes.into() };
         machine.apply(Op::Append(op), 0)
     }
 

@@ -199,7 +199,7 @@ fn append(calm: bool) -> impl Strategy<Value = Op> + Clone {
     let block = prop_oneof![3 => Just(1u32), 3 => Just(2), 2 => Just(3), 1 => 0u32..6];
     (replica(), producer(), block, 0u32..4, bytes(calm)).prop_map(
         |(at, producer, block, noted, bytes)| {
-            Op::Append(Append { at, producer, block, noted, bytes })
+            Op::Append(Append { at, producer, block, noted, bytes: bytes.into() })
         },
     )
 }

@@ -12,7 +12,7 @@ async fn noted(env: &Env, at: ReplicaAt) -> u32 {
 
 fn noting(at: ReplicaAt, block: u32, noted: u32) -> Op {
     let bytes = super::ops::block(&[post("x")]);
-    Op::Append(Append { at, producer: A, block, noted, bytes })
+    Op::Append(Append { at, producer: A, block, noted, bytes: bytes.into() })
 }
 
 pub(super) async fn a_producers_next_block_is_taken(env: &Env) {

@@ -216,7 +216,7 @@ pub(crate) fn open(at: ReplicaAt, role: Role) -> Op {
 }
 
 pub(crate) fn append(at: ReplicaAt, producer: ProducerId, number: u32, bytes: Bytes) -> Op {
-    Op::Append(Append { at, producer, block: number, noted: 0, bytes })
+    Op::Append(Append { at, producer, block: number, noted: 0, bytes: bytes.into() })
 }
 
 pub(crate) fn frontier(of: &[(ProducerId, u32)]) -> Frontier {

@@ -5,9 +5,9 @@
 -- KEYS: 1 string, the cookie; then for each block: string, the block; hash `P:m`, the replica
 -- ARGV: 1 the cookie wanted; then for each block its numbers, packed as `wire::append` does
 -- Returns: if all blocks are taken for the first time, one string with 8 bytes for each, the
---   replica's bytes (an array for each would cost as much as what is done for the block), and the
---   time; else an array with one array for each block: ok, again (0 or 1), bytes | stranger, held | gone |
---   sealed | producers | gap, frontier | conflict
+--   replica's bytes, and 8 for the time (an array for each would cost as much as what is done for
+--   the block); else an array with one array for each block: ok, again (0 or 1), bytes |
+--   stranger, held | gone | sealed | producers | gap, frontier | conflict
 -- Atomic: whether a block is the next one and its becoming so are one step, and a refused
 --   block's bytes must not be seen by anybody.
 local refused = stranger(KEYS[1], ARGV[1])

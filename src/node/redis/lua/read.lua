@@ -28,7 +28,8 @@ end
 -- Whether all that a block holds is wanted, and there is nothing to say of single messages.
 local function is_plain(b, i)
   if i.live < b.n or now >= i.arr + i.minttl or next(marks(r, b)) then return false end
-  if not_from ~= '' and b.head:sub(25 + 16 * b.n, b.at):find(not_from, 1, true) then return false end
+  local clients = b.head:sub(25 + 16 * b.n, b.at)
+  if not_from ~= '' and clients:find(not_from, 1, true) then return false end
   if not skip_delayed then return true end
   delays = delays or call('EXISTS', r.p .. ':y')
   return delays == 0 or not call('ZSCORE', r.p .. ':y', b.ord)

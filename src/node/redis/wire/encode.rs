@@ -4,8 +4,7 @@ use bytes::Bytes;
 use redis::{Cmd, Pipeline};
 
 use super::pack::{
-    Shape, ballot, copy_numbers, fresh, id, lives, marks, noted, noted_only, numbers, rank,
-    references,
+    ballot, copy_numbers, fresh, id, lives, marks, noted, noted_only, numbers, rank, references,
 };
 use crate::id::{ClaimKey, Cookie, Epoch, Fencing, Placement, ProducerId, ReplicaAt, Version};
 use crate::node::redis::inspect;
@@ -315,15 +314,14 @@ impl Appends {
     ) {
         self.cookie = Some(append.at.cookie);
         self.named.insert((append.at.placement, append.producer, append.block));
-        // What is no block holds no message.
-        let shape = Shape::of_bytes(&append.bytes).unwrap_or_default();
-        let way = journals.way(append, may_note && shape.live > 0);
+        let live = append.bytes.shape().live;
+        let way = journals.way(append, may_note && live > 0);
         self.blocks.push(OneAppend {
             keys: AppendKeys::of(append.at, append.producer, append.block),
-            bytes: (shape.live > 0).then(|| append.bytes.clone()),
+            bytes: (live > 0).then(|| append.bytes.bytes().clone()),
             numbers: match way {
-                Way::Script { .. } => numbers(append, &shape),
-                Way::Native { now_ms, .. } => noted(append, &shape, now_ms),
+                Way::Script { .. } => numbers(append),
+                Way::Native { now_ms, .. } => noted(append, now_ms),
             },
             way,
         });

@@ -1,76 +1,31 @@
 //! What commands carry, packed in the order in which the scripts unpack it.
 
 use bytes::Bytes;
-use xxhash_rust::xxh3::xxh3_64;
 
-use crate::block::{
-    Block, BlockHeader, HEADER_LEN, MAX_MESSAGES, NotABlock, RECORD_LEN, Record, State, UNSTAMPED,
-};
+use crate::block::{Block, HEADER_LEN, MAX_MESSAGES, RECORD_LEN, Record, State, UNSTAMPED};
+use crate::encoded::Shape;
 use crate::id::{Fencing, MessageRef, ProducerId};
 use crate::node::redis::journal::RECORD_LEN as RECORD;
 use crate::node::{Append, Ballot, CopiedBlock, CopiedMark};
 
-/// What scripts are told of a block's messages, so that they need not look.
-#[derive(Debug, Default, PartialEq)]
-pub(super) struct Shape {
-    sent: u16,
-    pub(super) live: u16,
-    head: u16,
-    min_ttl: u32,
-    max_ttl: u32,
-    max_delay: u32,
-    /// Envelopes of the live messages, and their records.
-    body: u32,
-}
-
-impl Shape {
-    pub(super) fn of(block: &Block) -> Self {
-        let mut shape = Self { sent: block.sent, min_ttl: u32::MAX, ..Self::default() };
-        let mut extras = 1;
-        let mut clients = std::collections::BTreeSet::new();
-        for record in &block.records {
-            if let Some(client) = &record.client
-                && clients.insert(client)
-            {
-                extras += 1 + client.as_str().len();
-            }
-            if record.state == State::Ended {
-                continue;
-            }
-            shape.live += 1;
-            shape.min_ttl = shape.min_ttl.min(record.ttl_ms);
-            shape.max_ttl = shape.max_ttl.max(record.ttl_ms);
-            shape.max_delay = shape.max_delay.max(record.delay_ms);
-            shape.body = shape.body.saturating_add(narrow(record.envelope.len() + RECORD_LEN));
+/// The shape of a block that was taken apart.
+pub(super) fn shape_of(block: &Block) -> Shape {
+    let mut shape = Shape { sent: block.sent, min_ttl: u32::MAX, ..Shape::default() };
+    let mut extras = 1;
+    let mut clients = std::collections::BTreeSet::new();
+    for record in &block.records {
+        if let Some(client) = &record.client
+            && clients.insert(client)
+        {
+            extras += 1 + client.as_str().len();
         }
-        let head = HEADER_LEN + block.records.len() * RECORD_LEN + extras;
-        shape.head = u16::try_from(head).unwrap_or(u16::MAX);
-        shape
-    }
-
-    /// The same of a stored block, without taking its envelopes apart.
-    pub(super) fn of_bytes(bytes: &[u8]) -> Result<Self, NotABlock> {
-        let header = BlockHeader::decode(bytes)?;
-        let bodies = bytes.len().saturating_sub(header.bodies_at);
-        let mut shape = Self { sent: header.sent, min_ttl: u32::MAX, ..Self::default() };
-        let mut start = 0;
-        for record in &header.records {
-            let end = usize::try_from(record.end).unwrap_or(usize::MAX);
-            if end < start || end > bodies {
-                return Err(NotABlock("an envelope ends outside the block"));
-            }
-            if record.state != State::Ended {
-                shape.live += 1;
-                shape.min_ttl = shape.min_ttl.min(record.ttl_ms);
-                shape.max_ttl = shape.max_ttl.max(record.ttl_ms);
-                shape.max_delay = shape.max_delay.max(record.delay_ms);
-                shape.body = shape.body.saturating_add(narrow(end - start + RECORD_LEN));
-            }
-            start = end;
+        if record.state != State::Ended {
+            shape.add(record.ttl_ms, record.delay_ms, record.envelope.len());
         }
-        shape.head = u16::try_from(header.bodies_at).unwrap_or(u16::MAX);
-        Ok(shape)
     }
+    let head = HEADER_LEN + block.records.len() * RECORD_LEN + extras;
+    shape.head = u16::try_from(head).unwrap_or(u16::MAX);
+    shape
 }
 
 pub(super) fn narrow(len: usize) -> u32 {
@@ -78,7 +33,8 @@ pub(super) fn narrow(len: usize) -> u32 {
 }
 
 /// In the order of `append.lua`.
-pub(super) fn numbers(append: &Append, shape: &Shape) -> Vec<u8> {
+pub(super) fn numbers(append: &Append) -> Vec<u8> {
+    let shape = append.bytes.shape();
     let mut out = Vec::with_capacity(56);
     out.extend(append.block.to_le_bytes());
     out.extend(append.noted.to_le_bytes());
@@ -90,14 +46,14 @@ pub(super) fn numbers(append: &Append, shape: &Shape) -> Vec<u8> {
     out.extend(shape.max_delay.to_le_bytes());
     out.extend(shape.body.to_le_bytes());
     out.extend(narrow(append.bytes.len()).to_le_bytes());
-    out.extend(id(xxh3_64(&append.bytes)));
+    out.extend(id(append.bytes.digest()));
     out.extend(id(append.producer.0));
     out
 }
 
 /// The same with the time of arrival: a record of the journal.
-pub(super) fn noted(append: &Append, shape: &Shape, now_ms: u64) -> Vec<u8> {
-    let mut out = numbers(append, shape);
+pub(super) fn noted(append: &Append, now_ms: u64) -> Vec<u8> {
+    let mut out = numbers(append);
     out.extend(now_ms.min((1 << 48) - 1).to_le_bytes().iter().take(6));
     out
 }
@@ -122,7 +78,7 @@ pub(super) fn fresh(bytes: &Bytes) -> Option<Block> {
 
 /// In the order of `copy_in.lua`.
 pub(super) fn copy_numbers(copied: &CopiedBlock, block: Option<&Block>) -> Vec<u8> {
-    let shape = block.map(Shape::of).unwrap_or_default();
+    let shape = block.map(shape_of).unwrap_or_default();
     let mut out = Vec::with_capacity(46);
     out.extend(id(copied.producer.0));
     out.extend(copied.block.to_le_bytes());
@@ -208,7 +164,7 @@ mod tests {
             record(State::Delayed, Some("another"), 300),
             record(State::Ready, Some("one"), 0),
         ]);
-        let shape = Shape::of(&block);
+        let shape = shape_of(&block);
         assert_eq!((shape.live, shape.body), (3, 310 + 3 * narrow(RECORD_LEN)));
         assert_eq!(Shape::of_bytes(&block.encode()), Ok(shape));
     }

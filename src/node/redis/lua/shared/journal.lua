@@ -1,7 +1,7 @@
 -- The journal `P:n` of a replica that takes appends: what was noted down without a script, behind
 -- one byte that the first block taken by a script brought. A record has 56 bytes: the numbers of
--- `append.lua`, then the time of arrival as the client reckoned it. Block 0 is none: the record says
--- only what was acked.
+-- `append.lua`, then the time of arrival as the client reckoned it. Block 0 is none: the record
+-- says only what was acked.
 local NOTED, NOTED_LEN = '<I4I4I2I2I2I4I4I4I4I4c8c8I6', 56
 
 -- Takes what is noted there, in its order, by the rule of the next block (Q4); whether there was
