@@ -19,9 +19,15 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// An open connection and what is known of its server.
 #[derive(Debug)]
 pub(super) struct Connection {
-    inner: MultiplexedConnection,
+    pub(super) sending: Sending,
     /// What the server says unasked: nothing, but the library tells the end of the connection so.
     pushes: UnboundedReceiver<PushInfo>,
+}
+
+/// What it takes to send on a connection.
+#[derive(Debug, Clone)]
+pub(super) struct Sending {
+    inner: MultiplexedConnection,
     pub(super) context: Context,
 }
 
@@ -39,19 +45,22 @@ impl Connection {
             .get_multiplexed_async_connection_with_config(&config)
             .await
             .map_err(|error| told(&error))?;
-        let mut connection = Self { inner, pushes, context: Context::default() };
+        let mut connection =
+            Self { sending: Sending { inner, context: Context::default() }, pushes };
         let mut pipe = redis::pipe();
         inspect::ask(&mut pipe);
-        let answers = connection.send(pipe, inspect::QUESTIONS).await.map_err(|e| told(&e))?;
+        let answers =
+            connection.sending.send(pipe, inspect::QUESTIONS).await.map_err(|e| told(&e))?;
         let inspected = inspect::read(&answers)?;
         if inspected.loading {
             return Err("it is loading its data".into());
         }
         let safe = inspected.unsafe_settings.is_empty();
         shared.note(&inspected.unsafe_settings);
-        connection.context = Context { run_id: inspected.run_id, durable: inspected.durable };
+        connection.sending.context =
+            Context { run_id: inspected.run_id, durable: inspected.durable };
         let answers =
-            connection.send(script::load(), script::count()).await.map_err(|e| told(&e))?;
+            connection.sending.send(script::load(), script::count()).await.map_err(|e| told(&e))?;
         let failed = answers.iter().find_map(|answer| match answer {
             Value::ServerError(error) => Some(format!("a script was refused: {error:?}")),
             _ => None,
@@ -71,7 +80,9 @@ impl Connection {
             }
         }
     }
+}
 
+impl Sending {
     /// Sends commands and gives their answers. The first poll puts them in order behind what was
     /// sent before; a future that was polled once may be dropped without taking them back.
     pub(super) fn send(

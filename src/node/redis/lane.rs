@@ -3,25 +3,25 @@
 //! Only one task writes, because sends from several may be reordered. It gathers what waits into
 //! one pipeline and keeps several of them under way. Callers own no send: a call is on its way
 //! once it was handed over, whether or not its caller waits for the answer.
+//!
+//! A call that finds nothing waiting and nothing under way does not wake the task: it is sent where
+//! it is made, and its answer wakes the caller alone. It takes its turn in the same order. If its caller goes
+//! away, the task waits for the answer.
 
 use std::collections::VecDeque;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
 use std::time::Duration;
 
-use futures_util::future::poll_fn;
-use redis::{RedisError, Value};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::Instant;
 
 use super::address::Address;
-use super::connection::{Connection, told};
+use super::connection::Connection;
 use super::inspect;
 use super::journal::Journals;
-use super::plan::{Job, Plan};
-use super::wire::refused_by_server;
+use super::live::{Answer, Inner, Live, OnItsWay, State};
+use super::plan::Job;
 use crate::node::{NodeError, Op, Reply, UnsafeSetting};
 
 /// Calls that may wait to be sent.
@@ -60,15 +60,15 @@ impl Shared {
         *self.unsafe_because.lock().unwrap_or_else(PoisonError::into_inner) = reason;
     }
 
-    fn unsafe_because(&self) -> Option<String> {
+    pub(super) fn unsafe_because(&self) -> Option<String> {
         self.unsafe_because.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn unreached(&self, reason: impl Into<String>) -> NodeError {
+    pub(super) fn unreached(&self, reason: impl Into<String>) -> NodeError {
         NodeError::Unreached { node: self.address.name.clone(), reason: reason.into() }
     }
 
-    fn unknown(&self, reason: impl Into<String>) -> NodeError {
+    pub(super) fn unknown(&self, reason: impl Into<String>) -> NodeError {
         NodeError::Unknown { node: self.address.name.clone(), reason: reason.into() }
     }
 }
@@ -77,13 +77,14 @@ impl Shared {
 #[derive(Debug)]
 pub(super) struct Lane {
     shared: Arc<Shared>,
+    state: Arc<State>,
     /// Dropped with the handle, which ends the task.
     sender: Mutex<Option<Sender<Job>>>,
 }
 
 impl Lane {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, sender: Mutex::new(None) }
+        Self { shared, state: Arc::default(), sender: Mutex::new(None) }
     }
 
     /// Hands the call over before it returns; the future is only the answer.
@@ -91,12 +92,19 @@ impl Lane {
         &self,
         ops: Vec<Op>,
     ) -> impl Future<Output = Result<Vec<Reply>, NodeError>> + Send + use<> {
-        let (job, answer) = Job::new(ops);
-        self.hand_over(job);
+        let started = self.state.start(&self.shared, ops).map_err(|(job, answer)| {
+            if !self.hand_over(job) {
+                self.state.lock().passed_over();
+            }
+            answer
+        });
         let shared = Arc::clone(&self.shared);
         async move {
-            let mut replies =
-                answer.await.unwrap_or_else(|_| Err(shared.unknown("its task ended")))?;
+            let told = match started {
+                Ok(direct) => direct.await,
+                Err(answer) => answer.await,
+            };
+            let mut replies = told.unwrap_or_else(|_| Err(shared.unknown("its task ended")))?;
             for reply in &mut replies {
                 if let Reply::Identity(identity) = reply {
                     shared.note(&identity.unsafe_settings);
@@ -108,38 +116,45 @@ impl Lane {
         }
     }
 
-    fn hand_over(&self, job: Job) {
+    /// Whether the task has it now.
+    fn hand_over(&self, job: Job) -> bool {
+        let refuse = |job: Job, why: &str| {
+            job.answer(Err(self.shared.unreached(why)));
+            false
+        };
         let mut sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
         let job = match &*sender {
             None => job,
             Some(open) => match open.try_send(job) {
-                Ok(()) => return,
-                Err(TrySendError::Full(job)) => {
-                    return job.answer(Err(self.shared.unreached("too many calls wait for it")));
-                }
+                Ok(()) => return true,
+                Err(TrySendError::Full(job)) => return refuse(job, "too many calls wait for it"),
                 // Its runtime has ended, and its task with it.
                 Err(TrySendError::Closed(job)) => job,
             },
         };
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            return job.answer(Err(self.shared.unreached("there is no tokio runtime")));
+            return refuse(job, "there is no tokio runtime");
         };
         let (open, jobs) = channel(WAITING);
         if let Err(TrySendError::Full(job) | TrySendError::Closed(job)) = open.try_send(job) {
-            return job.answer(Err(self.shared.unreached("too many calls wait for it")));
+            return refuse(job, "too many calls wait for it");
         }
-        let writer = Writer { shared: Arc::clone(&self.shared), jobs, failure: None };
-        runtime.spawn(writer.run());
+        // What an ended task left is void.
+        let mut inner = self.state.lock();
+        *inner = Inner { waiting: 1, plans: inner.plans, ..Inner::default() };
+        drop(inner);
+        let (shared, state) = (Arc::clone(&self.shared), Arc::clone(&self.state));
+        runtime.spawn(Writer { shared, state, jobs, failure: None }.run());
         *sender = Some(open);
+        true
     }
 }
-
-type Answering = Pin<Box<dyn Future<Output = Result<Vec<Value>, RedisError>> + Send>>;
 
 /// The task of a lane. It ends when the lane's handle is dropped and everything is answered.
 #[derive(Debug)]
 struct Writer {
     shared: Arc<Shared>,
+    state: Arc<State>,
     jobs: Receiver<Job>,
     /// The last attempt to connect, if it failed.
     failure: Option<Failure>,
@@ -167,6 +182,7 @@ impl Writer {
             if let Some(failure) = &self.failure
                 && Instant::now() < failure.until
             {
+                self.state.lock().passed_over();
                 job.answer(Err(self.shared.unreached(&failure.reason)));
                 continue;
             }
@@ -176,6 +192,7 @@ impl Writer {
                     self.serve(connection, job).await;
                 }
                 Err(reason) => {
+                    self.state.lock().passed_over();
                     job.answer(Err(self.shared.unreached(&reason)));
                     self.back_off(reason);
                 }
@@ -192,53 +209,64 @@ impl Writer {
 
     /// Uses a connection until it is lost.
     async fn serve(&mut self, mut connection: Connection, first: Job) {
+        self.begin(&connection);
         let mut under_way = VecDeque::new();
-        let mut journals = Journals::default();
-        let lost = self.work(&mut connection, first, &mut under_way, &mut journals).await;
+        let lost = self.work(&mut connection, first, &mut under_way).await;
+        let direct = {
+            let mut inner = self.state.lock();
+            (inner.live, inner.lost) = (None, None);
+            inner.direct.take()
+        };
         if let Lost::Because(reason) = lost {
             let error = self.shared.unknown(reason);
-            under_way.into_iter().for_each(|(plan, _)| plan.fail(&error));
+            direct.into_iter().chain(under_way).for_each(|sent| sent.plan.fail(&error));
         }
+    }
+
+    fn begin(&self, connection: &Connection) {
+        let mut inner = self.state.lock();
+        let (sending, journals) = (connection.sending.clone(), Journals::default());
+        inner.live = Some(Live { sending, journals, under_way: 0 });
+        inner.lost = None;
     }
 
     async fn work(
         &mut self,
         connection: &mut Connection,
         first: Job,
-        under_way: &mut VecDeque<(Plan, Answering)>,
-        journals: &mut Journals,
+        under_way: &mut VecDeque<OnItsWay>,
     ) -> Lost {
         let (mut next, mut open) = (Some(first), true);
         loop {
             if let Some(job) = next.take() {
                 let jobs = self.gather(job);
-                let started = self.start(connection, jobs, journals, true).await;
-                under_way.extend(started);
+                self.start(jobs, under_way);
             }
             if !open && under_way.is_empty() {
-                return Lost::Closed;
+                let mut inner = self.state.lock();
+                inner.closing = true;
+                if inner.is_answered() {
+                    return Lost::Closed;
+                }
             }
             tokio::select! {
                 biased;
-                answer = front(under_way) => match answer {
-                    Ok(values) => {
-                        let refused = values.iter().find_map(refused_by_server);
-                        let mut again = Vec::new();
-                        if let Some((plan, _)) = under_way.pop_front() {
-                            again = plan.answer(values, &self.shared.address.name, journals);
-                        }
-                        if let Some(reason) = refused {
-                            let error = self.shared.unknown(&*reason);
-                            again.into_iter().for_each(|job| job.answer(Err(error.clone())));
-                            return Lost::Because(reason);
-                        }
-                        if !again.is_empty() {
-                            let started = self.start(connection, again, journals, false).await;
-                            under_way.extend(started);
-                        }
+                answer = front(under_way) => {
+                    let Some(OnItsWay { plan, .. }) = under_way.pop_front() else { continue };
+                    match self.state.lock().settle(&self.shared, plan, answer) {
+                        Ok(again) => under_way.extend(again),
+                        Err(reason) => return Lost::Because(reason),
                     }
-                    Err(error) => return Lost::Because(told(&error)),
-                },
+                }
+                () = self.state.bell.notified() => {
+                    let mut inner = self.state.lock();
+                    if inner.abandoned {
+                        under_way.extend(inner.direct.take());
+                    }
+                    if let Some(reason) = inner.lost.take() {
+                        return Lost::Because(reason);
+                    }
+                }
                 () = connection.closed(), if under_way.is_empty() => {
                     return Lost::Because("the connection was closed".into());
                 }
@@ -263,43 +291,19 @@ impl Writer {
         jobs
     }
 
-    /// Sends jobs, unless the server must not be used.
-    async fn start(
-        &self,
-        connection: &Connection,
-        mut jobs: Vec<Job>,
-        journals: &mut Journals,
-        may_note: bool,
-    ) -> Option<(Plan, Answering)> {
-        if let Some(reason) = self.shared.unsafe_because() {
-            let (asks, others): (Vec<Job>, Vec<Job>) =
-                jobs.into_iter().partition(Job::only_identity);
-            for job in others {
-                job.answer(Err(self.shared.unreached(&reason)));
-            }
-            jobs = asks;
-        }
-        let (plan, pipe) = Plan::of(jobs, &connection.context, journals, may_note);
-        if plan.answers() == 0 {
-            plan.answer(Vec::new(), &self.shared.address.name, journals);
-            return None;
-        }
-        let mut answering: Answering = Box::pin(connection.send(pipe, plan.answers()));
-        // The first poll queues it, in order. Tokio's budget must not put that off.
-        let polled = tokio::task::unconstrained(poll_fn(|context| {
-            Poll::Ready(answering.as_mut().poll(context))
-        }));
-        match polled.await {
-            Poll::Pending => Some((plan, answering)),
-            Poll::Ready(answer) => Some((plan, Box::pin(std::future::ready(answer)))),
-        }
+    fn start(&self, jobs: Vec<Job>, under_way: &mut VecDeque<OnItsWay>) {
+        let mut inner = self.state.lock();
+        inner.waiting = inner.waiting.saturating_sub(jobs.len());
+        under_way.extend(inner.direct.take());
+        let started = inner.live.as_mut().and_then(|live| live.start(&self.shared, jobs, true));
+        under_way.extend(started);
     }
 }
 
 /// The answer that comes next.
-async fn front(under_way: &mut VecDeque<(Plan, Answering)>) -> Result<Vec<Value>, RedisError> {
+async fn front(under_way: &mut VecDeque<OnItsWay>) -> Answer {
     match under_way.front_mut() {
-        Some((_, answering)) => answering.await,
+        Some(sent) => sent.answering.as_mut().await,
         None => std::future::pending().await,
     }
 }

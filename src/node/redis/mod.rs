@@ -6,7 +6,8 @@
 //!
 //! - `keys`: every key; `script`: the scripts' texts; `wire`: operations as commands, answers as
 //!   replies; `inspect`: whether a server may be used; `address`: where it is; `lane`: a
-//!   connection and the one task that writes to it.
+//!   connection and the one task that writes to it; `live`: what is on its way there; `journal`: blocks
+//!   that need no script.
 //! - A node has two lanes, so that a short operation does not wait behind a page or a batch of
 //!   copies. Appends always take the first one: that keeps their order.
 //! - A lane reconnects by itself, and looks at the server anew each time before it is used (Q9).
@@ -27,6 +28,7 @@ mod inspect;
 mod journal;
 mod keys;
 mod lane;
+mod live;
 mod plan;
 mod script;
 mod wire;
