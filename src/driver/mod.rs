@@ -58,6 +58,8 @@ pub(crate) struct Core {
     queues: Mutex<BTreeMap<String, Arc<QueueState>>>,
     /// How many of them there may be before those that are of no use are forgotten.
     sweep_at: AtomicUsize,
+    /// Blocks in flight, of all queues.
+    pub(crate) flying: Arc<AtomicUsize>,
     /// Queues one of whose segments may have ended.
     pub(crate) attention: Mutex<BTreeSet<String>>,
     tasks: Mutex<Option<JoinSet<()>>>,
@@ -99,6 +101,7 @@ impl Core {
             pool,
             queues: Mutex::default(),
             sweep_at: AtomicUsize::new(2 * QUEUES_KEPT),
+            flying: Arc::default(),
             attention: Mutex::default(),
             tasks: Mutex::new(Some(JoinSet::new())),
         });

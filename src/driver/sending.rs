@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -42,6 +43,25 @@ pub(crate) struct Here {
 struct Load {
     bytes: EncodedBlock,
     tickets: Vec<Ticket>,
+    /// While it is in flight.
+    flying: Option<Flying>,
+}
+
+/// One of the blocks that this process has in flight, of any queue.
+#[derive(Debug)]
+struct Flying(Arc<AtomicUsize>);
+
+impl Flying {
+    fn begin(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Flying {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// A block that is in the log, but not on enough full replicas yet.
@@ -84,6 +104,8 @@ pub(crate) struct Sender {
     /// The lowest block that a replica refused for good: it and all after it were never on all
     /// replicas.
     refused_from: Option<u32>,
+    /// The last block held one post only.
+    alone: bool,
     /// Attempts to go on that failed since the last one that did not.
     failures: u32,
     events: FuturesUnordered<BoxFuture<'static, Event>>,
@@ -118,6 +140,7 @@ impl Sender {
             note_at: now,
             trouble: None,
             refused_from: None,
+            alone: false,
             failures: 0,
             events: FuturesUnordered::new(),
         }
@@ -127,6 +150,7 @@ impl Sender {
         let mut watch = Watch(Arc::clone(&self.queue), false);
         let bell = Arc::clone(&locked(&self.queue.post).bell);
         let mut health = self.core.pool.watch();
+        let mut note_timer = std::pin::pin!(tokio::time::sleep_until(self.note_at));
         loop {
             self.go_on().await;
             if self.is_done() && locked(&self.queue.post).end(&mut self.here) {
@@ -145,8 +169,12 @@ impl Sender {
                         self.look_at_health();
                     }
                 }
-                () = tokio::time::sleep_until(self.note_at), if note_due => {
-                    self.note().await;
+                // Acks move the time on; the timer follows only when it has passed.
+                () = &mut note_timer, if note_due => {
+                    if Instant::now() >= self.note_at {
+                        self.note().await;
+                    }
+                    note_timer.as_mut().reset(self.note_at.max(Instant::now()));
                 }
                 () = tokio::time::sleep_until(self.thin_at), if !self.thin.is_empty() => {
                     self.look_at_thin().await;
@@ -187,8 +215,10 @@ impl Sender {
                 let half = (config.block_messages / 2, config.block_bytes / 2);
                 locked(&self.queue.post).is_plenty(half.0, half.1)
             };
-            if self.again.is_empty() && !plenty {
-                // Others that are about to post go into the same block.
+            let alone = self.alone && self.core.flying.load(Ordering::Relaxed) == 0;
+            if self.again.is_empty() && !plenty && !alone {
+                // Others that are about to post go into the same block; or, of another queue, into
+                // the same transaction.
                 tokio::task::yield_now().await;
             }
             if self.flight.is_empty() {
@@ -238,7 +268,8 @@ impl Sender {
             return None;
         }
         let (bytes, tickets) = load(parts);
-        Some(Load { bytes: bytes.into(), tickets })
+        self.alone = tickets.len() == 1;
+        Some(Load { bytes: bytes.into(), tickets, flying: None })
     }
 
     /// Leaves a segment that is known to be closed; nothing is in flight.
@@ -305,7 +336,8 @@ impl Sender {
         }
     }
 
-    async fn send(&mut self, load: Load) {
+    async fn send(&mut self, mut load: Load) {
+        load.flying = Some(Flying::begin(&self.core.flying));
         let Some(here) = &mut self.here else { return };
         let (bytes, no, noted) = (load.bytes.clone(), here.no, here.acked);
         here.noted = noted;
@@ -439,7 +471,10 @@ impl Sender {
             };
             match fate {
                 Fate::Counts => tell(&mut load, here.generation, here.no, me, block),
-                Fate::Void | Fate::Undecided => void.push_back(load),
+                Fate::Void | Fate::Undecided => {
+                    load.flying = None;
+                    void.push_back(load);
+                }
                 Fate::Thin => {
                     self.thin_at = Instant::now();
                     self.thin.push(Thin { generation: here.generation, no: here.no, block, load });

@@ -73,7 +73,7 @@ impl State {
         self: &Arc<Self>,
         shared: &Arc<Shared>,
         ops: Vec<Op>,
-    ) -> Result<Direct, (Job, oneshot::Receiver<Result<Vec<Reply>, NodeError>>)> {
+    ) -> Result<Direct, (Job, Receiver)> {
         let (job, answer) = Job::new(ops);
         let mut inner = self.lock();
         let idle = inner.waiting == 0 && inner.lost.is_none();
@@ -173,6 +173,7 @@ impl Live {
     }
 }
 
+type Receiver = oneshot::Receiver<Result<Vec<Reply>, NodeError>>;
 type Told = Result<Result<Vec<Reply>, NodeError>, RecvError>;
 
 /// The answer to a call that was sent where it was made. The task may take it over.
@@ -182,7 +183,7 @@ pub(super) struct Direct {
     state: Arc<State>,
     /// Of the call.
     number: u64,
-    answer: oneshot::Receiver<Result<Vec<Reply>, NodeError>>,
+    answer: Receiver,
     answered: bool,
 }
 
