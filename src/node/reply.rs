@@ -154,7 +154,7 @@ pub struct KeeperState {
 pub struct Appended {
     /// Whether it had been taken before.
     pub again: bool,
-    /// Bytes of blocks that the replica holds.
+    /// Bytes of blocks that the replica holds, at least: others may have posted lately.
     pub bytes: u64,
 }
 
