@@ -16,7 +16,8 @@ local function release(b, index)
   local m = marks(r, b)[index]
   if state == 1 or not m or m.claim ~= key or m.released == 1 then return end
   leave(r, m)
-  m.released, b.marks_dirty = 1, true
+  marks(r, b)[index] = {released = 1, claim = m.claim, rank = m.rank, times = m.times}
+  b.marks_dirty = true
   touch(b)
   put_back(r, b.ord)
 end

@@ -55,15 +55,6 @@ local function drop_block(r, b)
   if r.again then r.again[b.ord] = nil end
 end
 
-local function save_marks(r, b)
-  local all = {}
-  for index, m in pairs(b.marks) do
-    all[#all + 1] = pack(MARK, index, m.released, m.claim, m.rank, m.times)
-  end
-  if #all > 0 then call('HSET', r.p .. ':x', b.ord, table.concat(all))
-  else call('HDEL', r.p .. ':x', b.ord) end
-end
-
 local function save_block(r, b)
   local i, whole = b.i, true
   if b.ended > 0 then

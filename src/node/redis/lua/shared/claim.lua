@@ -1,10 +1,11 @@
--- Claims (Q7). A message's mark stands in the hash `P:x`, one field a block (its ordinal): for each
--- marked message 26 bytes: index, released, claim, rank (version and count, big-endian), times.
+-- Claims (Q7). Messages' marks stand in the hash `P:x`, one field a block (its ordinal): for each run
+-- of neighbours that are marked alike 27 bytes: first index, how many more, released, claim, rank
+-- (version and count, big-endian), times. Marks are shared by a run: none is changed in place.
 -- The time of a claim stands once, in the hash `P:c`: rank, ttl, end, how many messages it
 -- holds, put back (0 or 1), then five bytes for each member: ordinal, index. A mark is live while
 -- it was not released and the record has its rank and has not ended. `P:d` orders the records by
 -- their ends; an ended one is put back: what it held is made known to picks through `P:a`.
-local MARK, MARK_LEN = '<BBc8c12I4', 26
+local MARK, MARK_LEN = '<BBBc8c12I4', 27
 local CLAIM, CLAIM_LEN, REF, REF_LEN = '<c12I4I8I4B', 29, '<I4B', 5
 local claims = {}
 
@@ -15,9 +16,9 @@ local function marks(r, b)
   b.marks = {}
   for at = 1, #raw, MARK_LEN do
     local m = {}
-    local index
-    index, m.released, m.claim, m.rank, m.times = unpack(MARK, raw, at)
-    b.marks[index] = m
+    local index, more
+    index, more, m.released, m.claim, m.rank, m.times = unpack(MARK, raw, at)
+    for i = index, index + more do b.marks[i] = m end
   end
   return b.marks
 end

@@ -14,7 +14,7 @@ end
 local function gather(r, b, from)
   local ready
   b.taken = b.taken or {}
-  for pos = 1, b.n do
+  for pos = b.n == b.sent and from + 1 or 1, b.n do
     local index, _, _, stop = record(b, pos)
     local free, later = false, nil
     if index >= from and not b.taken[pos] then free, later = available(r, b, pos) end

@@ -56,7 +56,11 @@ local function mark(r, b, pos, c, till)
     if m then leave(r, m) end
     local member = m and m.claim == c.key and m.released == 0
     if not member then c.refs = c.refs .. pack(REF, b.ord, index) end
-    all[index] = {released = 0, claim = c.key, rank = c.rank, times = (m and m.times or 0) + 1}
+    local times = (m and m.times or 0) + 1
+    if not c.fresh or c.fresh.times ~= times or c.fresh.rank ~= c.rank then
+      c.fresh = {released = 0, claim = c.key, rank = c.rank, times = times}
+    end
+    all[index] = c.fresh
     c.n, r.held, b.marks_dirty = c.n + 1, r.held + 1, true
     touch(b)
   end
