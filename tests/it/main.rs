@@ -17,3 +17,4 @@ mod redis_server;
 mod redis_tls;
 mod space;
 mod tidy;
+mod waiting;

@@ -63,11 +63,11 @@ impl Shared {
         self.unsafe_because.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn unreached(&self, reason: impl Into<String>) -> NodeError {
+    pub(super) fn unreached(&self, reason: impl Into<String>) -> NodeError {
         NodeError::Unreached { node: self.address.name.clone(), reason: reason.into() }
     }
 
-    fn unknown(&self, reason: impl Into<String>) -> NodeError {
+    pub(super) fn unknown(&self, reason: impl Into<String>) -> NodeError {
         NodeError::Unknown { node: self.address.name.clone(), reason: reason.into() }
     }
 }
