@@ -27,9 +27,15 @@ async fn store(servers: &[RedisServer]) -> Store {
     let mut config = Config::default();
     // The machine may have more to do than this test: nobody is to be suspected for it.
     config.suspect_after = Duration::from_millis(500);
-    let builder = Store::builder().config(config);
-    let builder = servers.iter().fold(builder, |builder, server| builder.node(server.url()));
-    builder.open().await.unwrap()
+    let start = Instant::now();
+    loop {
+        let builder = Store::builder().config(config.clone());
+        let builder = servers.iter().fold(builder, |builder, server| builder.node(server.url()));
+        match builder.open().await {
+            Ok(store) => return store,
+            Err(error) => assert!(start.elapsed() < WAIT && error.is_retryable(), "{error}"),
+        }
+    }
 }
 
 fn queue(store: &Store) -> Queue {
