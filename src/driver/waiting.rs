@@ -88,14 +88,18 @@ impl Core {
         }
         // In a box: of ten thousand that wait few look at the same time.
         let mut last = Box::pin(self.list(queue, options)).await?;
+        if !last.messages.is_empty() {
+            return Ok(last);
+        }
         let mut options = options.clone();
         let news = news.take().unwrap_or_else(|| self.news(queue));
         let mut told = news.told();
         let mut failed: Option<Error> = None;
         while last.messages.is_empty() {
-            if options.include_claimed && options.include_delayed {
-                // What was passed over is not for this reader, and never will be.
-                options.marker = last.marker.clone().or(options.marker);
+            if options.include_claimed && options.include_delayed && options.marker.is_some() {
+                // What was passed over is not for this reader, and never will be. Without a marker
+                // it must not get one: that would tie it to this life of the queue.
+                options.marker.clone_from(&last.marker);
             }
             let moment = match &failed {
                 Some(_) => wait.on(sleep(pause_after(wait.in_vain))).await.map(|()| Ok(seen)),
