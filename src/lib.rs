@@ -44,7 +44,8 @@
 //! # What it is not
 //!
 //! No client of Redis Cluster or Sentinel, which acknowledge before they replicate; no log for ever
-//! (messages live in memory, for [`MAX_TTL`] at most); no broker that pushes.
+//! (messages live in memory, for [`MAX_TTL`] at most); no broker that pushes, though a reader may wait
+//! ([`Queue::list_waiting`], [`Queue::claim_waiting`]).
 //!
 //! # Where to go
 //!

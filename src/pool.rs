@@ -19,8 +19,8 @@ use crate::driver::nodes::Nodes;
 pub(crate) use crate::driver::registers::{Change, Registers};
 use crate::env::Env;
 use crate::error::Error;
-use crate::id::{Cookie, NodeId, PoolId, ProducerId};
-use crate::node::{Node, NodeError, Op, Reply};
+use crate::id::{Cookie, NodeId, PoolId, ProducerId, ReplicaAt};
+use crate::node::{Node, NodeError, Op, Reply, Watch};
 use crate::protocol::view::REGISTER;
 pub(crate) use crate::protocol::view::{PoolView, REGISTER as POOL_REGISTER};
 use crate::store::{NodeStatus, PoolStatus};
@@ -163,6 +163,11 @@ impl Pool {
         limit: Duration,
     ) -> Result<Vec<Reply>, NodeError> {
         self.core.nodes.ask(node, ops, Some(limit)).await
+    }
+
+    /// Watches a replica, see [`Node::watch`].
+    pub(crate) async fn watch_replica(&self, at: ReplicaAt) -> Result<Watch, NodeError> {
+        self.core.nodes.watch_replica(at).await
     }
 
     /// The node's address, for people.

@@ -102,6 +102,16 @@ impl Default for ClaimOptions {
     }
 }
 
+impl ClaimOptions {
+    fn check(&self) -> Result<(), Error> {
+        in_range("a claim", self.limit)?;
+        for (what, duration) in [("claim ttl", self.ttl), ("claim grace", self.grace)] {
+            whole_ms(what, duration)?;
+        }
+        Ok(())
+    }
+}
+
 /// Messages kept from others for a while.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -244,6 +254,28 @@ impl Queue {
         self.core.list(&self.state, options).await
     }
 
+    /// The same, but as long as there is nothing it waits for up to `wait` (a day at most), and answers
+    /// as soon as there is something. Nodes are not polled: they tell, and waiting costs them nothing.
+    ///
+    /// What anybody posts is seen at once; claims and delays that end, and what other processes give
+    /// back, within one to five seconds; a queue that another process creates, within a second. A queue
+    /// that does not exist is waited for.
+    ///
+    /// # Errors
+    /// As [`Queue::list`]. What fails for a passing reason while it waits is tried again, and told only
+    /// if it still fails at the end.
+    pub async fn list_waiting(
+        &self,
+        options: &ListOptions,
+        wait: Duration,
+    ) -> Result<MessagePage, Error> {
+        if wait.is_zero() {
+            return self.list(options).await;
+        }
+        in_range("a page", options.limit)?;
+        self.core.list_waiting(&self.state, options, wait).await
+    }
+
     /// A marker right behind this message, for readers that did not keep the page's; `None` if the
     /// message is not there. It reads the queue from the start of the message's segment on.
     ///
@@ -311,22 +343,27 @@ impl Queue {
     /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for options out of range,
     /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable).
     pub async fn claim(&self, options: &ClaimOptions) -> Result<Option<Claim>, Error> {
-        in_range("a claim", options.limit)?;
-        for (what, duration) in [("claim ttl", options.ttl), ("claim grace", options.grace)] {
-            whole_ms(what, duration)?;
+        options.check()?;
+        self.core.claim_kept(&self.state, options).await
+    }
+
+    /// The same, but as long as there is nothing to claim it waits for up to `wait` (a day at most), as
+    /// [`Queue::list_waiting`] does. Those that wait in one process get messages in the order in which
+    /// they came, more or less.
+    ///
+    /// # Errors
+    /// As [`Queue::claim`]. What fails for a passing reason while it waits, and has claimed nothing, is
+    /// tried again.
+    pub async fn claim_waiting(
+        &self,
+        options: &ClaimOptions,
+        wait: Duration,
+    ) -> Result<Option<Claim>, Error> {
+        if wait.is_zero() {
+            return self.claim(options).await;
         }
-        let (core, state, options) =
-            (Arc::clone(&self.core), Arc::clone(&self.state), options.clone());
-        let (tell, told) = tokio::sync::oneshot::channel();
-        let work = async move {
-            let claimed = core.claim(&state, &options).await;
-            // A caller that has gone away will never use what was claimed for it.
-            if let Err(Ok(Some(claim))) = tell.send(claimed) {
-                core.release(&state, &claim.id).await.ok();
-            }
-        };
-        tokio::spawn(work);
-        told.await.unwrap_or_else(|_| Err(ended()))
+        options.check()?;
+        self.core.claim_waiting(&self.state, options, wait).await
     }
 
     /// A live claim and the messages that it still holds.

@@ -15,8 +15,10 @@ use super::{Core, QueueState, locked};
 use crate::error::{Error, ErrorKind};
 use crate::id::{ClaimKey, Cookie, Fencing, MessageRef, Placement, ReplicaAt, SegmentNo, Version};
 use crate::node::{
-    ClaimView, Coverage, Entry, Held, Hold, HoldStatus, Op, Pick, Picked, Refusal, Renewed,
+    ClaimView, Coverage, Entry, Frontier, Held, Hold, HoldStatus, Op, Pick, Picked, Refusal,
+    Renewed,
 };
+use crate::protocol::frontier::minimum;
 use crate::protocol::manifest::{Manifest, Segment, Standing};
 use crate::queue::{Claim, ClaimOptions};
 use crate::time::millis;
@@ -343,7 +345,8 @@ impl Core {
         }))
     }
 
-    /// Whether anything ever arrived in an open segment, as far as can be told.
+    /// Whether an open segment holds anything that all its replicas have: what only some have was
+    /// acknowledged to nobody yet, and closing the segment under it would send it on its way again.
     async fn holds_something(&self, open: &Segment) -> bool {
         let questions = open
             .full()
@@ -355,9 +358,16 @@ impl Core {
         )
         .await;
         // A replica that does not answer, or is sealed, asks for the segment to be closed too.
-        !all.iter().all(|answer| {
-            answer.as_ref().is_ok_and(|coverage| coverage.arrived == 0 && coverage.sealed.is_none())
-        })
+        let mut common: Option<Frontier> = None;
+        for answer in all {
+            let Ok(coverage) = answer else { return true };
+            if coverage.sealed.is_some() {
+                return true;
+            }
+            let frontier = coverage.frontier();
+            common = Some(common.map_or(frontier.clone(), |common| minimum(&common, &frontier)));
+        }
+        common.is_some_and(|common| !common.is_empty())
     }
 
     async fn release_everywhere(
@@ -454,6 +464,7 @@ impl Core {
         let deadline = Instant::now() + self.pool.config().deadline;
         let _: Spread<()> =
             self.spread(queue, id.segment, deadline, &Releases { claim: id.claim }).await?;
+        queue.has_news();
         Ok(())
     }
 

@@ -154,7 +154,9 @@ impl Manifests {
 
     fn learn(&self, queue: &QueueState, manifest: Arc<Manifest>, at: Instant) -> Arc<Manifest> {
         let mut table = locked(&self.table);
-        let newest = match table.known.get(&queue.register) {
+        let before = table.known.get(&queue.register);
+        let news = before.is_none_or(|known| known.manifest.version < manifest.version);
+        let newest = match before {
             Some(other) if other.manifest.version > manifest.version => other.clone(),
             _ => Known { manifest, read_at: at, stale: table.changed_since(&queue.register, at) },
         };
@@ -162,6 +164,10 @@ impl Manifests {
             table.known.pop_first();
         }
         table.known.insert(queue.register.clone(), newest.clone());
+        drop(table);
+        if news {
+            queue.register_changed();
+        }
         newest.manifest
     }
 

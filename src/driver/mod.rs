@@ -6,9 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use tokio::task::JoinSet;
+use tokio::sync::Semaphore;
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::error::{Error, ErrorKind};
 use crate::id::{ReplicaAt, SegmentNo};
@@ -30,6 +31,7 @@ pub(crate) mod life;
 pub(crate) mod manifests;
 pub(crate) mod membership;
 pub(crate) mod moving;
+pub(crate) mod news;
 pub(crate) mod nodes;
 pub(crate) mod opening;
 pub(crate) mod post;
@@ -44,8 +46,10 @@ pub(crate) mod survey;
 #[cfg(test)]
 mod tests;
 pub(crate) mod upkeep;
+pub(crate) mod waiting;
 
 use manifests::Manifests;
+use news::News;
 
 /// Queues that are remembered whatever they are.
 const QUEUES_KEPT: usize = 10_000;
@@ -62,6 +66,8 @@ pub(crate) struct Core {
     pub(crate) flying: Arc<AtomicUsize>,
     /// Queues one of whose segments may have ended.
     pub(crate) attention: Mutex<BTreeSet<String>>,
+    /// Turns of those who look again because something may have changed.
+    pub(crate) turns: Semaphore,
     tasks: Mutex<Option<JoinSet<()>>>,
 }
 
@@ -86,6 +92,8 @@ pub(crate) struct QueueState {
     pub(crate) maybe_ended: Mutex<BTreeSet<SegmentNo>>,
     /// Lost segments of which a reader has been told.
     pub(crate) told_lost: Mutex<BTreeSet<(crate::id::Generation, SegmentNo)>>,
+    /// What tells those who wait that something may have changed, while there are any.
+    pub(crate) news: Mutex<Weak<News>>,
 }
 
 /// Locks a mutex whose holders never leave it half changed.
@@ -103,9 +111,11 @@ impl Core {
             sweep_at: AtomicUsize::new(2 * QUEUES_KEPT),
             flying: Arc::default(),
             attention: Mutex::default(),
+            turns: Semaphore::new(waiting::TURNS),
             tasks: Mutex::new(Some(JoinSet::new())),
         });
         core.spawn(upkeep::run(Arc::downgrade(&core)));
+        core.tell_of_changes();
         core
     }
 
@@ -143,6 +153,7 @@ impl Core {
             post: Mutex::default(),
             maybe_ended: Mutex::default(),
             told_lost: Mutex::default(),
+            news: Mutex::default(),
         });
         queues.insert(register, Arc::clone(&state));
         state
@@ -160,12 +171,25 @@ impl Core {
             || self.manifests.old(queue).is_some_and(|manifest| manifest.alive)
     }
 
+    /// The queue of a register, if this process has met it.
+    pub(crate) fn met(&self, register: &str) -> Option<Arc<QueueState>> {
+        locked(&self.queues).get(register).cloned()
+    }
+
     /// Runs work that ends with the store.
     pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        if let Some(tasks) = locked(&self.tasks).as_mut() {
-            while tasks.try_join_next().is_some() {}
-            tasks.spawn(work);
-        }
+        self.spawn_owned(work);
+    }
+
+    /// The same, for an owner who may end it earlier; none if the store has been closed.
+    pub(crate) fn spawn_owned(
+        &self,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) -> Option<AbortHandle> {
+        let mut tasks = locked(&self.tasks);
+        let tasks = tasks.as_mut()?;
+        while tasks.try_join_next().is_some() {}
+        Some(tasks.spawn(work))
     }
 
     /// Whether the store has been closed.

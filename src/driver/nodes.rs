@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::env::Env;
-use crate::id::NodeId;
-use crate::node::{Identity, Node, NodeError, Op, Refusal, Reply};
+use crate::id::{NodeId, ReplicaAt};
+use crate::node::{Identity, Node, NodeError, Op, Refusal, Reply, Watch};
 use crate::protocol::latency::Latency;
 use crate::time::millis;
 
@@ -194,11 +194,19 @@ impl Nodes {
     pub(crate) async fn ask(&self, node: NodeId, ops: Vec<Op>, limit: Option<Duration>) -> Answer {
         match self.index_of(node) {
             Some(index) => self.ask_slot(index, ops, limit).await,
-            None => Err(NodeError::Unreached {
-                node: node.to_string(),
-                reason: "not among the nodes of this process".into(),
-            }),
+            None => Err(unknown(node)),
         }
+    }
+
+    /// Watches a replica; waits for the node's patience until it is watched. What comes of it says
+    /// nothing about the node: it is a connection of its own.
+    pub(crate) async fn watch_replica(&self, at: ReplicaAt) -> Result<Watch, NodeError> {
+        let slot = self.of(at.cookie.node).ok_or_else(|| unknown(at.cookie.node))?;
+        let patience = self.patience_of(slot);
+        timeout(patience, slot.node.watch(at)).await.unwrap_or_else(|_| {
+            let reason = format!("not watched within {} ms", millis(patience));
+            Err(NodeError::Unknown { node: slot.node.name().into(), reason })
+        })
     }
 
     /// Sends `ops` and waits: for the node's patience, or up to `limit`. A node that lets its
@@ -383,6 +391,11 @@ impl Slot {
     pub(crate) fn in_doubt(&self) -> bool {
         self.state().trouble.is_some()
     }
+}
+
+fn unknown(node: NodeId) -> NodeError {
+    let reason = "not among the nodes of this process".into();
+    NodeError::Unreached { node: node.to_string(), reason }
 }
 
 /// Waits until `patience` has passed since `start`. A timer that fired late means that this process

@@ -177,7 +177,10 @@ impl Core {
                 .unknown()),
             };
             match outcome {
-                Ok(place) => ids.extend(self.ids(queue, place, count)),
+                Ok(place) => {
+                    queue.has_news();
+                    ids.extend(self.ids(queue, place, count));
+                }
                 Err(error) => failed = Some(error),
             }
         }

@@ -13,6 +13,7 @@ use super::json;
 use super::limits::{self, ServiceOptions};
 use super::messages::MessageView;
 use super::routes::{Call, Target};
+use super::waiting;
 use crate::{ClaimId, ClaimOptions};
 
 #[derive(Serialize)]
@@ -54,14 +55,21 @@ fn parse(id: &str) -> Result<ClaimId, ApiError> {
     id.parse().map_err(|_| ApiError::not_found("There is no such claim."))
 }
 
-/// `POST …/claims`: 204 if there is nothing to claim.
+/// `POST …/claims`: 204 if there is nothing to claim, or nothing came in the time of `wait`.
 pub(super) async fn create(call: &Call, body: Body, target: &Target) -> Result<Response, ApiError> {
     let max = call.service.options.max_messages_per_claim_or_pop;
     let limit = limits::count("limit", call.query.integer("limit")?, max)?;
-    let bytes = call.read(body, SMALL).await?;
-    let body = if bytes.is_empty() { Map::new() } else { json::parse_object(&bytes)? };
-    let Times { ttl, grace } = Times::of(&body, &call.service.options)?;
-    let Some(claim) = target.queue.claim(&ClaimOptions { ttl, grace, limit }).await? else {
+    let wait = call.service.options.wait(call.query.integer("wait")?)?;
+    let options = {
+        // Who waits holds no room for bodies.
+        let bytes = call.read(body, SMALL).await?;
+        let body = if bytes.is_empty() { Map::new() } else { json::parse_object(&bytes)? };
+        let Times { ttl, grace } = Times::of(&body, &call.service.options)?;
+        ClaimOptions { ttl, grace, limit }
+    };
+    let claimed =
+        waiting::unless_stopping(call, wait, |wait| target.queue.claim_waiting(&options, wait));
+    let Some(claim) = claimed.await.transpose()?.flatten() else {
         return Ok(json::nothing());
     };
     let messages = MessageView::all(target, &claim.messages);

@@ -1,5 +1,7 @@
 //! What the service allows: sizes, ranges and page lengths, with Zaqar's defaults.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -55,6 +57,8 @@ pub struct ServiceOptions {
     pub max_body_bytes_in_flight: usize,
     /// How long a body may take to arrive, in seconds; then it is answered 408. Default 30.
     pub body_timeout: u64,
+    /// How long a request may wait for messages (`wait`), in seconds. Default 30.
+    pub max_wait: u32,
     /// Requests of one project in a second, on the average; more are answered 429. Default 0: no
     /// limit.
     pub max_requests_per_second: u32,
@@ -94,6 +98,7 @@ impl Default for ServiceOptions {
             admin_mode: false,
             max_body_bytes_in_flight: 64 << 20,
             body_timeout: 30,
+            max_wait: 30,
             max_requests_per_second: 0,
             max_request_burst: 0,
         }
@@ -147,6 +152,12 @@ impl ServiceOptions {
 
     pub(super) fn claim_grace(&self) -> Range {
         Range::new("grace", MIN_TTL_S, self.max_claim_grace.into())
+    }
+
+    /// How long a request wants to wait; not at all if it does not say.
+    pub(super) fn wait(&self, given: Option<i64>) -> Result<Duration, ApiError> {
+        let range = Range::new("wait", 0, self.max_wait.into());
+        Ok(Duration::from_secs(given.map_or(Ok(0), |given| range.check(given))?))
     }
 
     pub(super) fn post_size(&self, name: &'static str) -> Range {

@@ -15,6 +15,7 @@ use super::limits::{self, ServiceOptions};
 use super::metadata::{MessageDefaults, QueueMetadata};
 use super::queues::Link;
 use super::routes::{Call, Target};
+use super::waiting;
 use crate::{
     ClaimId, DeleteWhere, ErrorKind, ListOptions, Marker, Message, MessageId, Metadata, NewMessage,
 };
@@ -167,7 +168,7 @@ fn new_message(
     Ok(message)
 }
 
-/// `GET …/messages`: a page, or with `ids` those.
+/// `GET …/messages`: a page, which `wait` may wait for, or with `ids` those.
 pub(super) async fn list(call: &Call, target: &Target) -> Result<Response, ApiError> {
     let query = &call.query;
     let max = call.service.options.max_messages_per_page;
@@ -188,15 +189,23 @@ pub(super) async fn list(call: &Call, target: &Target) -> Result<Response, ApiEr
         include_claimed: query.boolean("include_claimed")?,
         include_delayed: query.boolean("include_delayed")?,
     };
+    let wait = call.service.options.wait(query.integer("wait")?)?;
     if let Some(text) = query.text("marker") {
         options.marker = marker(call, target, &text).await?;
         if options.marker.is_none() {
             return Ok(json::ok(&MessageList { messages: Vec::new(), links: Some(Vec::new()) }));
         }
     }
-    let page = target.queue.list(&options).await?;
+    let page = match waiting::unless_stopping(call, wait, |wait| {
+        target.queue.list_waiting(&options, wait)
+    })
+    .await
+    {
+        Some(page) => page?,
+        None => target.queue.list(&options).await?,
+    };
     let link = page.marker.filter(|_| !page.messages.is_empty()).map(|marker| {
-        let repeated = ["limit", "echo", "include_claimed", "include_delayed"];
+        let repeated = ["limit", "echo", "include_claimed", "include_delayed", "wait"];
         let path = format!("{}/messages", target.path());
         Link::next(query.next(&path, &repeated, &marker.to_string()))
     });

@@ -33,6 +33,7 @@ mod routes;
 mod server;
 mod share;
 mod stats;
+mod waiting;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -17,6 +17,7 @@ use super::body::{Most, Received};
 use super::checks::{self, Caller, Trust};
 use super::error::ApiError;
 use super::params::{self, Query};
+use super::waiting::Stopping;
 use super::{Service, access, claims, health, home, messages, msgpack, queues, share, stats};
 use crate::{Queue, QueueName, Store};
 
@@ -26,6 +27,8 @@ pub(super) struct Call {
     pub(super) caller: Caller,
     pub(super) query: Query,
     pub(super) headers: HeaderMap,
+    /// None in a router that somebody else serves.
+    pub(super) stopping: Option<Stopping>,
 }
 
 impl Call {
@@ -232,7 +235,8 @@ async fn answer(
         return Ok(if head.method == Method::OPTIONS { options(&route) } else { home::versions() });
     };
     let query = Query::parse(head.uri.query());
-    let call = Call { service, caller, query, headers: head.headers };
+    let stopping = head.extensions.get().cloned();
+    let call = Call { service, caller, query, headers: head.headers, stopping };
     let Route::Queue { name, part } = &route else {
         check_method(&route, &head.method)?;
         let asks_methods = head.method == Method::OPTIONS;

@@ -9,6 +9,9 @@
 //!
 //! Requests of one `FaultyNode` arrive in the order in which they were sent, whatever the delays,
 //! and arrive although their future was dropped.
+//!
+//! What a watch has to tell comes the same way: late, when the node hangs, never, when it was cut off
+//! meanwhile; and a node that goes down ends it, as a lost connection does.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -17,10 +20,11 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, pending, ready};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{Node, NodeError, Op, Reply};
+use super::{Node, NodeError, Op, Reply, Watch};
+use crate::id::ReplicaAt;
 
 /// A node whose faults are commanded by [`Faults`]. See the module's documentation.
 #[derive(Debug, Clone)]
@@ -38,6 +42,8 @@ pub struct Faults {
 struct Wire {
     node: Arc<dyn Node>,
     plan: Mutex<Plan>,
+    /// Told whenever it can be reached in another way.
+    moved: watch::Sender<()>,
 }
 
 #[derive(Debug)]
@@ -96,7 +102,7 @@ impl FaultyNode {
             under_way: VecDeque::new(),
             waiting: VecDeque::new(),
         };
-        let wire = Arc::new(Wire { node, plan: Mutex::new(plan) });
+        let wire = Arc::new(Wire { node, plan: Mutex::new(plan), moved: watch::Sender::new(()) });
         (Self { wire: Arc::clone(&wire) }, Faults { wire })
     }
 }
@@ -109,6 +115,7 @@ impl Faults {
         while let Some(request) = plan.waiting.pop_front() {
             self.wire.arrive(&mut plan, request);
         }
+        self.wire.moved.send_replace(());
     }
 
     /// The node refuses connections: [`NodeError::Unreached`]. What was under way or waited is not
@@ -121,12 +128,14 @@ impl Faults {
         for request in under_way.into_iter().chain(waiting) {
             request.answer(Answer::Unknown("the connection was lost"));
         }
+        self.wire.moved.send_replace(());
     }
 
     /// The node stands still, as after `SIGSTOP`: what arrives is applied when it is
     /// [`up`](Self::up) again.
     pub fn hang(&self) {
         self.wire.plan().reach = Reach::Hanging;
+        self.wire.moved.send_replace(());
     }
 
     /// Nothing reaches the node and nothing is answered, ever, not even after it is
@@ -137,6 +146,7 @@ impl Faults {
         while let Some(request) = plan.waiting.pop_front() {
             request.answer(Answer::Never);
         }
+        self.wire.moved.send_replace(());
     }
 
     /// From now on requests take so long to arrive.
@@ -197,6 +207,25 @@ impl Node for FaultyNode {
         drop(plan);
         answer_of(node, answered).boxed()
     }
+
+    fn watch(&self, at: ReplicaAt) -> BoxFuture<'static, Result<Watch, NodeError>> {
+        let wire = Arc::clone(&self.wire);
+        async move {
+            wire.until(|reach| matches!(reach, Reach::Up | Reach::Down)).await;
+            let (reach, delay) = {
+                let plan = wire.plan();
+                (plan.reach, plan.before + plan.after)
+            };
+            if reach == Reach::Down {
+                let (node, reason) = (wire.node.name().into(), "connection refused".into());
+                return Err(NodeError::Unreached { node, reason });
+            }
+            let watch = wire.node.watch(at).await?;
+            pause(delay).await;
+            Ok(Watch::new(wire.tell(watch)))
+        }
+        .boxed()
+    }
 }
 
 impl Request {
@@ -207,6 +236,29 @@ impl Request {
 }
 
 impl Wire {
+    /// Waits until it can be reached in such a way.
+    async fn until(&self, is: impl Fn(Reach) -> bool) {
+        let mut moved = self.moved.subscribe();
+        while !is(self.plan().reach) {
+            if moved.changed().await.is_err() {
+                return pending().await;
+            }
+        }
+    }
+
+    /// What a watch has to tell, on its way back.
+    async fn tell(self: Arc<Self>, watch: Watch) {
+        tokio::select! {
+            biased;
+            () = self.until(|reach| reach == Reach::Down) => return,
+            () = self.until(|reach| reach == Reach::CutOff) => pending().await,
+            () = watch => {}
+        }
+        let delay = self.plan().after;
+        pause(delay).await;
+        self.until(|reach| matches!(reach, Reach::Up | Reach::Down)).await;
+    }
+
     fn plan(&self) -> MutexGuard<'_, Plan> {
         self.plan.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -249,6 +301,12 @@ fn now() -> Instant {
     Instant::now()
 }
 
+async fn pause(time: Duration) {
+    if !time.is_zero() {
+        sleep(time).await;
+    }
+}
+
 async fn answer_of(
     node: String,
     answered: oneshot::Receiver<Answer>,
@@ -257,9 +315,7 @@ async fn answer_of(
     match answered.await {
         Ok(Answer::Applied { replies, after, dropped }) => {
             let replies = replies.await;
-            if !after.is_zero() {
-                sleep(after).await;
-            }
+            pause(after).await;
             if dropped { Err(unknown("the reply was lost")) } else { replies }
         }
         Ok(Answer::Unknown(reason)) => Err(unknown(reason)),

@@ -21,6 +21,11 @@
 //!   node whose run id is not the one it was admitted under is a stranger too, unless durable.
 //! - **Absence**: a replica exists only through [`Op::Open`]. An absent one answers
 //!   [`Refusal::Gone`], never "empty".
+//! - **Watching**: once [`Node::watch`] has answered, whatever changes the replica from then on ends
+//!   the [`Watch`]: appends, notes, seals, ends told, claims, releases, deletes, copies, its wiping.
+//!   So does losing the connection, or the server its data. A watch may end without a reason, and never
+//!   says what happened; operations that change nothing (reads, probes, counts) do not end it. It costs
+//!   nobody anything while nothing happens.
 
 use std::fmt;
 
@@ -31,9 +36,13 @@ pub mod memory;
 mod op;
 pub mod redis;
 mod reply;
+mod watch;
 
 pub use op::*;
 pub use reply::*;
+pub use watch::Watch;
+
+use crate::id::ReplicaAt;
 
 /// One node of the pool. See the module's documentation for the contract.
 pub trait Node: fmt::Debug + Send + Sync + 'static {
@@ -46,6 +55,14 @@ pub trait Node: fmt::Debug + Send + Sync + 'static {
     /// [`NodeError`], for the whole batch: some, all or none of the ops may have been applied,
     /// unless it is [`NodeError::Unreached`].
     fn call(&self, ops: Vec<Op>) -> BoxFuture<'static, Result<Vec<Reply>, NodeError>>;
+
+    /// Watches a replica, whether or not it is there: once this has answered, the first change ends
+    /// the [`Watch`]. So nothing is missed by whoever looks at the replica after the answer and before
+    /// it awaits the watch.
+    ///
+    /// # Errors
+    /// [`NodeError`]: nothing is watched.
+    fn watch(&self, at: ReplicaAt) -> BoxFuture<'static, Result<Watch, NodeError>>;
 }
 
 /// Why a node gave no answer. It says only what we know.

@@ -23,6 +23,7 @@ mod slow;
 mod socket;
 mod too_much;
 mod tour;
+mod wait;
 
 use axum::Router;
 use axum::body::Body;

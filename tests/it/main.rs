@@ -18,3 +18,4 @@ mod redis_server;
 mod redis_tls;
 mod space;
 mod tidy;
+mod waiting;

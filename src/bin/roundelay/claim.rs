@@ -32,6 +32,9 @@ struct Take {
     /// Messages to claim at most
     #[arg(long, value_name = "N", default_value_t = 10)]
     limit: usize,
+    /// How long to wait for messages if there are none, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    wait: u64,
     #[command(flatten)]
     times: Times,
     /// Delete each message once it has been printed
@@ -117,7 +120,8 @@ async fn take_messages(queue: &Queue, take: &Take) -> Result<(), Failure> {
         grace: seconds(take.times.grace),
         limit: take.limit,
     };
-    let Some(claim) = retry(retry::USUAL, || queue.claim(&options)).await? else {
+    let claim = || queue.claim_waiting(&options, seconds(take.wait));
+    let Some(claim) = retry(retry::USUAL, claim).await? else {
         return Ok(());
     };
     lines::print(&Claimed {

@@ -4,15 +4,14 @@ use std::time::Duration;
 
 use roundelay::{ErrorKind, ListOptions, MAX_BATCH, Marker, Queue};
 use serde_json::json;
-use tokio::time::sleep;
 
 use crate::failure::{Failure, described};
 use crate::lines::{self, MessageLine};
 use crate::retry::{self, retry};
 use crate::settings::{QueueArgs, Settings, usage};
 
-/// How often to look for new messages.
-const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// How long one call waits for more messages.
+const FOLLOW: Duration = Duration::from_secs(30);
 /// Losses told one after the other before giving up; each lost part is told once.
 const MOST_LOSSES: usize = 1000;
 
@@ -84,9 +83,11 @@ pub(crate) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
 
 impl Walk {
     async fn on(&mut self, queue: &Queue, follow: bool) -> Result<(), Failure> {
+        let wait = if follow { FOLLOW } else { Duration::ZERO };
         while self.left > 0 {
             self.options.limit = self.page.min(self.left);
-            let page = match retry(retry::USUAL, || queue.list(&self.options)).await {
+            let list = || queue.list_waiting(&self.options, wait);
+            let page = match retry(retry::USUAL, list).await {
                 Ok(page) => page,
                 Err(error) if error.kind() == ErrorKind::Lost && self.lost < MOST_LOSSES => {
                     self.lost += 1;
@@ -102,11 +103,8 @@ impl Walk {
             if page.marker.is_some() {
                 self.options.marker = page.marker;
             }
-            if page.messages.is_empty() {
-                if !follow {
-                    break;
-                }
-                sleep(LOOK_AGAIN).await;
+            if page.messages.is_empty() && !follow {
+                break;
             }
         }
         Ok(())

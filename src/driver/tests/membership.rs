@@ -3,8 +3,8 @@ use futures_util::future::BoxFuture;
 
 use super::*;
 use crate::error::ErrorKind;
-use crate::id::{Cookie, Incarnation, NodeId, PoolId};
-use crate::node::{NodeError, Op, Refusal, Reply, UnsafeSetting};
+use crate::id::{Cookie, Incarnation, NodeId, PoolId, ReplicaAt};
+use crate::node::{NodeError, Op, Refusal, Reply, UnsafeSetting, Watch};
 use crate::pool::Health;
 
 fn cookie(process: &Process, node: u16) -> Cookie {
@@ -179,6 +179,10 @@ impl Node for Talker {
             Ok(replies)
         }
         .boxed()
+    }
+
+    fn watch(&self, at: ReplicaAt) -> BoxFuture<'static, Result<Watch, NodeError>> {
+        self.node.watch(at)
     }
 }
 

@@ -12,7 +12,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -25,6 +25,8 @@ use tokio::time::{sleep, timeout};
 
 use patience::Patience;
 use uuid::Uuid;
+
+use super::waiting::Stopping;
 
 /// How long requests in flight may take once the service was told to stop.
 const LAST_REQUESTS: Duration = Duration::from_secs(10);
@@ -75,8 +77,8 @@ impl Default for Connections {
 const LEAST_HEAD_BYTES: usize = 8_192;
 
 /// Serves `router` on `listener` until `shutdown` ends: then no connection is taken any more, idle
-/// ones are closed, and requests in flight have ten seconds to finish; what takes longer is cut
-/// off.
+/// ones are closed, requests that wait for messages are answered, and others in flight have ten
+/// seconds to finish; what takes longer is cut off.
 ///
 /// # Errors
 /// None at present: a listener that gives no connections for a while is asked again.
@@ -86,10 +88,12 @@ pub async fn serve(
     connections: Connections,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
+    let (stop, stopping) = watch::channel(());
+    // Requests that wait for messages are answered when the service stops.
+    let router = router.layer(Extension(Stopping(stopping.clone())));
     let server = Arc::new(Server { router, connections });
     let places = Arc::new(Semaphore::new(server.connections.max_connections));
     let farewells = Arc::new(Semaphore::new(TURNED_AWAY));
-    let (stop, stopping) = watch::channel(());
     let mut tasks = JoinSet::new();
     let mut shutdown = pin!(shutdown);
     loop {

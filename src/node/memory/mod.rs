@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 
-use super::{Node, NodeError, Op, Reply};
+use super::watch::Watchers;
+use super::{Node, NodeError, Op, Reply, Watch};
+use crate::id::{Placement, ReplicaAt};
 use crate::time::Clock;
 
 mod claims;
@@ -24,6 +26,7 @@ mod message;
 mod pick;
 mod read;
 mod replica;
+mod watch;
 
 use machine::Machine;
 
@@ -44,6 +47,7 @@ struct Inner {
 struct State {
     machine: Machine,
     run_ids: fastrand::Rng,
+    watchers: Watchers<Placement>,
 }
 
 impl MemoryNode {
@@ -58,7 +62,7 @@ impl MemoryNode {
     pub fn seeded(name: impl Into<String>, clock: Clock, seed: u64) -> Self {
         let mut run_ids = fastrand::Rng::with_seed(seed);
         let machine = Machine::new(draw(&mut run_ids));
-        let state = Mutex::new(State { machine, run_ids });
+        let state = Mutex::new(State { machine, run_ids, watchers: Watchers::default() });
         Self { inner: Arc::new(Inner { name: name.into(), clock, state }) }
     }
 
@@ -68,6 +72,7 @@ impl MemoryNode {
         let limit = state.machine.memory_limit();
         state.machine = Machine::new(draw(&mut state.run_ids));
         state.machine.set_memory_limit(limit);
+        state.watchers.wake_all();
     }
 
     /// The server starts anew and has found all its data again.
@@ -75,11 +80,14 @@ impl MemoryNode {
         let mut state = self.state();
         let run_id = draw(&mut state.run_ids);
         state.machine.set_run_id(run_id);
+        state.watchers.wake_all();
     }
 
     /// Everything is deleted, the cookie too, while the server runs on: `FLUSHALL`.
     pub fn flush(&self) {
-        self.state().machine.flush();
+        let mut state = self.state();
+        state.machine.flush();
+        state.watchers.wake_all();
     }
 
     /// From now on blocks that would bring the bytes held above `bytes` are refused as
@@ -107,9 +115,19 @@ impl Node for MemoryNode {
     fn call(&self, ops: Vec<Op>) -> BoxFuture<'static, Result<Vec<Reply>, NodeError>> {
         let now_ms = self.inner.clock.now_ms();
         let mut state = self.state();
-        let replies = ops.into_iter().map(|op| state.machine.apply(op, now_ms)).collect();
+        let State { machine, watchers, .. } = &mut *state;
+        let apply = |op| {
+            watch::tell(watchers, &op);
+            machine.apply(op, now_ms)
+        };
+        let replies = ops.into_iter().map(apply).collect();
         drop(state);
         ready(Ok(replies)).boxed()
+    }
+
+    fn watch(&self, at: ReplicaAt) -> BoxFuture<'static, Result<Watch, NodeError>> {
+        let watch = self.state().watchers.add(at.placement);
+        ready(Ok(watch)).boxed()
     }
 }
 

@@ -20,7 +20,8 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) sending: Sending,
-    /// What the server says unasked: nothing, but the library tells the end of the connection so.
+    /// What the server says unasked: nothing unless something is watched (`watch`), but the library
+    /// tells the end of the connection so.
     pushes: UnboundedReceiver<PushInfo>,
 }
 
@@ -74,11 +75,12 @@ impl Connection {
     /// Waits for the end of the connection. A server that went away while nothing was under way
     /// is noticed here, before anything is sent to it in vain and becomes unknown.
     pub(super) async fn closed(&mut self) {
-        while let Some(push) = self.pushes.recv().await {
-            if push.kind == PushKind::Disconnection {
-                return;
-            }
-        }
+        while self.push().await.is_some() {}
+    }
+
+    /// What the server says unasked; none at the end of the connection.
+    pub(super) async fn push(&mut self) -> Option<PushInfo> {
+        self.pushes.recv().await.filter(|push| push.kind != PushKind::Disconnection)
     }
 }
 

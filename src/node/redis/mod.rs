@@ -10,6 +10,7 @@
 //!   that need no script.
 //! - A node has two lanes, so that a short operation does not wait behind a page or a batch of
 //!   copies. Appends always take the first one: that keeps their order.
+//! - What is watched is told on a third connection (`watch`), opened by the first watch.
 //! - A lane reconnects by itself, and looks at the server anew each time before it is used (Q9).
 //!
 //! Lanes are started by the first call and end when the last handle of the node is dropped.
@@ -19,8 +20,9 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::{Node, NodeError, Op, Reply};
+use super::{Node, NodeError, Op, Reply, Watch};
 use crate::error::Error;
+use crate::id::ReplicaAt;
 
 mod address;
 mod connection;
@@ -31,10 +33,12 @@ mod lane;
 mod live;
 mod plan;
 mod script;
+mod watch;
 mod wire;
 
 use address::Address;
 use lane::{Lane, Shared};
+use watch::Lookout;
 
 /// A node on a Redis or Valkey server. Copies of a handle share its connections.
 #[derive(Debug, Clone)]
@@ -47,6 +51,7 @@ struct Inner {
     shared: Arc<Shared>,
     short: Lane,
     long: Lane,
+    lookout: Lookout,
 }
 
 impl RedisNode {
@@ -61,7 +66,8 @@ impl RedisNode {
     pub fn connect(url: &str) -> Result<Self, Error> {
         let shared = Arc::new(Shared::new(Address::parse(url)?));
         let (short, long) = (Lane::new(Arc::clone(&shared)), Lane::new(Arc::clone(&shared)));
-        Ok(Self { inner: Arc::new(Inner { shared, short, long }) })
+        let lookout = Lookout::new(Arc::clone(&shared));
+        Ok(Self { inner: Arc::new(Inner { shared, short, long, lookout }) })
     }
 
     fn lane(&self, ops: &[Op]) -> &Lane {
@@ -94,5 +100,9 @@ impl Node for RedisNode {
 
     fn call(&self, ops: Vec<Op>) -> BoxFuture<'static, Result<Vec<Reply>, NodeError>> {
         self.lane(&ops).send(ops).boxed()
+    }
+
+    fn watch(&self, at: ReplicaAt) -> BoxFuture<'static, Result<Watch, NodeError>> {
+        self.inner.lookout.watch(at).boxed()
     }
 }

@@ -15,6 +15,7 @@ mod pick;
 mod read;
 mod redis_env;
 mod register;
+mod watch;
 
 /// Makes a test of each case for one implementation.
 macro_rules! suite {
@@ -244,5 +245,15 @@ cases! {
         a_dump_tells_all_of_each_register_by_name,
         a_keeper_without_vote_is_restored_by_the_higher_ballots,
         a_voting_keeper_is_not_restored,
+    }
+    watch {
+        a_watch_tells_of_an_append,
+        a_watch_tells_of_a_note_a_seal_and_an_end,
+        a_watch_tells_of_claims_and_of_what_is_given_back,
+        a_watch_tells_of_the_replicas_beginning_and_end,
+        all_who_watch_a_replica_are_told,
+        looking_at_a_replica_tells_nobody,
+        a_watch_tells_that_all_data_was_deleted,
+        a_watch_tells_that_the_server_was_restarted,
     }
 }

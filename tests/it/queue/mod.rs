@@ -5,3 +5,4 @@ mod cluster;
 mod failing;
 mod processes;
 mod storm;
+mod waiting;
