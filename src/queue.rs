@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::driver::{Core, QueueState};
 use crate::error::{Error, ErrorKind};
 use crate::message::{ClientId, MAX_TTL, Message, NewMessage};
+use crate::once::IdempotencyKey;
 use crate::token::{ClaimId, Marker, MessageId};
 
 /// Longest metadata, in bytes.
@@ -229,6 +230,31 @@ impl Queue {
         client: Option<&ClientId>,
     ) -> Result<Vec<MessageId>, Error> {
         self.core.post(&self.state, messages, client).await
+    }
+
+    /// Stores messages like [`Queue::post`], once for each key: repeated with the same key within
+    /// an hour, by any process, it adds nothing and returns the ids of the first time (Q11). So it
+    /// may be repeated whenever its outcome is not known. One that is repeated while the first is
+    /// under way waits for it.
+    ///
+    /// The hour is counted by the processes' clocks, which may differ by five minutes. A queue that
+    /// was deleted forgets its keys.
+    ///
+    /// # Errors
+    /// As [`Queue::post`], and [`ErrorKind::KeyReused`](crate::ErrorKind::KeyReused) if the key was
+    /// used for another request, [`ErrorKind::Overloaded`](crate::ErrorKind::Overloaded) for more
+    /// than some 60,000 keys an hour, [`ErrorKind::Lost`](crate::ErrorKind::Lost) if those who knew
+    /// what became of an earlier attempt are gone for good.
+    pub async fn post_once(
+        &self,
+        key: &IdempotencyKey,
+        messages: Vec<NewMessage>,
+        client: Option<&ClientId>,
+    ) -> Result<Vec<MessageId>, Error> {
+        let (core, state) = self.parts();
+        let (key, client) = (key.clone(), client.cloned());
+        detached(async move { core.post_once(&state, &key, &messages, client.as_ref()).await })
+            .await
     }
 
     /// A page of messages, oldest first. A walk from marker to marker gives every message once

@@ -18,7 +18,7 @@ use crate::token::MessageId;
 
 /// Envelopes of one part at most, in bytes: what is posted in one call and fits goes into one
 /// block, so it is stored whole or not at all.
-const PART_BYTES: usize = 1024 * 1024;
+pub(super) const PART_BYTES: usize = 1024 * 1024;
 
 /// A queue's posts that wait for the sender.
 #[derive(Debug, Default)]
@@ -252,7 +252,7 @@ impl Core {
     }
 }
 
-fn record(message: &NewMessage, client: Option<&ClientId>) -> Result<Record, Error> {
+pub(super) fn record(message: &NewMessage, client: Option<&ClientId>) -> Result<Record, Error> {
     let whole = |duration| u32::try_from(millis(duration)).unwrap_or(u32::MAX);
     Ok(Record {
         index: 0,
