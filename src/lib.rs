@@ -56,6 +56,7 @@
 
 pub mod block;
 mod config;
+mod dead_letters;
 mod driver;
 mod env;
 mod error;
@@ -74,6 +75,7 @@ pub mod time;
 mod token;
 
 pub use config::Config;
+pub use dead_letters::{DeadLetters, Origin};
 pub use env::Env;
 pub use error::{Error, ErrorKind, Outcome};
 pub use message::{ClientId, ContentType, MAX_BODY_BYTES, MAX_DELAY, MAX_TTL, Message, NewMessage};

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::dead_letters::Origin;
 use crate::error::{Error, ErrorKind};
 use crate::token::{ClaimId, MessageId};
 
@@ -76,6 +77,7 @@ pub struct NewMessage {
     pub(crate) content_type: ContentType,
     pub(crate) ttl: Duration,
     pub(crate) delay: Duration,
+    pub(crate) origin: Option<Origin>,
 }
 
 impl NewMessage {
@@ -92,7 +94,8 @@ impl NewMessage {
                 body.len()
             )));
         }
-        Ok(Self { body, content_type, ttl: Duration::from_secs(3600), delay: Duration::ZERO })
+        let (ttl, delay) = (Duration::from_secs(3600), Duration::ZERO);
+        Ok(Self { body, content_type, ttl, delay, origin: None })
     }
 
     /// A message of one JSON value.
@@ -116,6 +119,12 @@ impl NewMessage {
         }
         self.ttl = ttl;
         Ok(self)
+    }
+
+    /// Says where it comes from.
+    pub(crate) fn from(mut self, origin: Origin) -> Self {
+        self.origin = Some(origin);
+        self
     }
 
     /// Sets how long the message stays out of claims: at most [`MAX_DELAY`].
@@ -154,21 +163,32 @@ pub struct Message {
     pub claim_count: u32,
     /// Who posted it.
     pub client: Option<ClientId>,
+    /// Where it came from, if it is a dead letter.
+    pub origin: Option<Origin>,
 }
 
-/// The stored form of a body: a MessagePack array of version, content type and body.
+/// The stored form of a body: a MessagePack array of version, content type and body; of dead
+/// letters, under another version, also of where they came from.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Envelope {
     pub(crate) content_type: ContentType,
     pub(crate) body: Bytes,
+    pub(crate) origin: Option<Origin>,
 }
 
 const ENVELOPE_VERSION: u8 = 1;
+const LETTER_VERSION: u8 = 2;
 /// What an envelope has beside the body, at most: so that making one allocates once.
 const ENVELOPE_BYTES: usize = 8;
+/// How MessagePack begins an array of four.
+const ARRAY_OF_FOUR: u8 = 0x94;
 
 impl Envelope {
-    pub(crate) fn encode(content_type: ContentType, body: &[u8]) -> Result<Bytes, Error> {
+    pub(crate) fn encode(
+        content_type: ContentType,
+        body: &[u8],
+        origin: Option<&Origin>,
+    ) -> Result<Bytes, Error> {
         let tag: u8 = match content_type {
             ContentType::Bytes => 0,
             ContentType::Json => 1,
@@ -176,11 +196,14 @@ impl Envelope {
             ContentType::Text => 3,
         };
         let mut stored = Vec::with_capacity(body.len() + ENVELOPE_BYTES);
-        rmp_serde::encode::write(
-            &mut stored,
-            &(ENVELOPE_VERSION, tag, serde_bytes::Bytes::new(body)),
-        )
-        .map_err(|error| {
+        let body = serde_bytes::Bytes::new(body);
+        let written = match origin {
+            None => rmp_serde::encode::write(&mut stored, &(ENVELOPE_VERSION, tag, body)),
+            Some(origin) => {
+                rmp_serde::encode::write(&mut stored, &(LETTER_VERSION, tag, body, origin))
+            }
+        };
+        written.map_err(|error| {
             Error::new(ErrorKind::Internal, "body cannot be encoded").because(error)
         })?;
         Ok(stored.into())
@@ -190,9 +213,15 @@ impl Envelope {
     pub(crate) fn decode(stored: &Bytes) -> Result<Self, Error> {
         let broken =
             |what: &str| Error::new(ErrorKind::Internal, format!("stored envelope: {what}"));
-        let (version, tag, body): (u8, u8, &serde_bytes::Bytes) =
-            rmp_serde::from_slice(stored).map_err(|error| broken("unreadable").because(error))?;
-        if version != ENVELOPE_VERSION {
+        let unreadable = |error| broken("unreadable").because(error);
+        let is_letter = stored.first() == Some(&ARRAY_OF_FOUR);
+        let (version, tag, body, origin): (u8, u8, &serde_bytes::Bytes, _) = if is_letter {
+            rmp_serde::from_slice(stored).map_err(unreadable)?
+        } else {
+            let (version, tag, body) = rmp_serde::from_slice(stored).map_err(unreadable)?;
+            (version, tag, body, None)
+        };
+        if version != if is_letter { LETTER_VERSION } else { ENVELOPE_VERSION } {
             return Err(broken("unknown version"));
         }
         let content_type = match tag {
@@ -202,7 +231,7 @@ impl Envelope {
             3 => ContentType::Text,
             _ => return Err(broken("unknown content type")),
         };
-        Ok(Self { content_type, body: stored.slice_ref(body) })
+        Ok(Self { content_type, body: stored.slice_ref(body), origin })
     }
 }
 
@@ -215,11 +244,16 @@ mod tests {
     proptest! {
         #[test]
         fn an_envelope_comes_back(body: Vec<u8>) {
-            let stored = Envelope::encode(ContentType::Text, &body).unwrap();
+            let stored = Envelope::encode(ContentType::Text, &body, None).unwrap();
             let envelope = Envelope::decode(&stored).unwrap();
             prop_assert_eq!(&envelope.body[..], &body[..]);
             prop_assert_eq!(envelope.content_type, ContentType::Text);
             prop_assert!(stored.len() <= body.len() + ENVELOPE_BYTES);
+            prop_assert_eq!(envelope.origin, None);
+            let origin = Origin { queue: "q".into(), id: "an id".into(), claims: 3 };
+            let stored = Envelope::encode(ContentType::Json, &body, Some(&origin)).unwrap();
+            let letter = Envelope::decode(&stored).unwrap();
+            prop_assert_eq!((&letter.body[..], letter.origin), (&body[..], Some(origin)));
         }
 
         #[test]

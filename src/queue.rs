@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::dead_letters::DeadLetters;
 use crate::driver::{Core, QueueState};
 use crate::error::{Error, ErrorKind};
 use crate::message::{ClientId, MAX_TTL, Message, NewMessage};
@@ -193,6 +194,17 @@ impl Queue {
         self.core.metadata(&self.state).await
     }
 
+    /// The queue's metadata as of about a second ago at most, usually without asking anybody;
+    /// `None` if there is no such queue.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable).
+    pub async fn recent_metadata(&self) -> Result<Option<Metadata>, Error> {
+        self.core.open_or_error()?;
+        let manifest = self.core.manifests.get(&self.state).await?;
+        manifest.map(|manifest| Metadata::new(manifest.metadata.clone())).transpose()
+    }
+
     /// Changes the metadata in one step: `change` is given the present one and may be called more
     /// than once. Returns the new one.
     ///
@@ -337,6 +349,44 @@ impl Queue {
     /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for options out of range,
     /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable).
     pub async fn claim(&self, options: &ClaimOptions) -> Result<Option<Claim>, Error> {
+        self.claim_as(options, None).await
+    }
+
+    /// Claims like [`Queue::claim`]. Messages that were claimed as often as they may be are moved
+    /// to the queue of dead letters instead: each is there once, however often its move is begun
+    /// anew (Q11), and in one of the queues at any time. [`Message::origin`] tells where a dead
+    /// letter came from.
+    ///
+    /// # Errors
+    /// As [`Queue::claim`] and [`Queue::post_once`].
+    pub async fn claim_or_move(
+        &self,
+        options: &ClaimOptions,
+        letters: &DeadLetters,
+    ) -> Result<Option<Claim>, Error> {
+        self.claim_as(options, Some(letters.clone())).await
+    }
+
+    /// Whether a message that was seen in this queue is in the queue of dead letters by now: its
+    /// move was cut short, and the next claim deletes it here. Messages that were not claimed too
+    /// often cost nothing.
+    ///
+    /// # Errors
+    /// As [`Queue::list`].
+    pub async fn has_moved(&self, message: &Message, letters: &DeadLetters) -> Result<bool, Error> {
+        if !letters.takes(message) {
+            return Ok(false);
+        }
+        let (core, message) = (Arc::clone(&self.core), message.clone());
+        let to = Arc::clone(&letters.queue.state);
+        detached(async move { core.has_moved(&message, &to).await }).await
+    }
+
+    async fn claim_as(
+        &self,
+        options: &ClaimOptions,
+        letters: Option<DeadLetters>,
+    ) -> Result<Option<Claim>, Error> {
         in_range("a claim", options.limit)?;
         for (what, duration) in [("claim ttl", options.ttl), ("claim grace", options.grace)] {
             whole_ms(what, duration)?;
@@ -345,7 +395,13 @@ impl Queue {
             (Arc::clone(&self.core), Arc::clone(&self.state), options.clone());
         let (tell, told) = tokio::sync::oneshot::channel();
         let work = async move {
-            let claimed = core.claim(&state, &options).await;
+            let claimed = match &letters {
+                None => core.claim(&state, &options).await,
+                Some(letters) => {
+                    let to = &letters.queue.state;
+                    core.claim_or_move(&state, &options, letters, to).await
+                }
+            };
             // A caller that has gone away will never use what was claimed for it.
             if let Err(Ok(Some(claim))) = tell.send(claimed) {
                 core.release(&state, &claim.id).await.ok();

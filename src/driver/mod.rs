@@ -22,6 +22,7 @@ mod behind;
 pub(crate) mod bootstrap;
 pub(crate) mod changes;
 pub(crate) mod claim;
+mod dead_letters;
 pub(crate) mod delete;
 pub(crate) mod filling;
 mod holders;

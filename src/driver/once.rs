@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::ask::{Failure, ask, ask_all};
 use super::manifests::not_found;
+use super::once_keys::late;
 use super::post::{PART_BYTES, record};
 use super::{Core, QueueState};
 use crate::block::{Block, MAX_MESSAGES, Record};
@@ -111,6 +112,19 @@ impl Core {
         messages: &[NewMessage],
         client: Option<&ClientId>,
     ) -> Result<Vec<MessageId>, Error> {
+        let deadline = Instant::now() + self.pool.config().deadline;
+        self.post_once_by(queue, key, messages, client, deadline).await
+    }
+
+    /// The same; nothing new is begun after `deadline`.
+    pub(crate) async fn post_once_by(
+        self: &Arc<Self>,
+        queue: &Arc<QueueState>,
+        key: &IdempotencyKey,
+        messages: &[NewMessage],
+        client: Option<&ClientId>,
+        deadline: Instant,
+    ) -> Result<Vec<MessageId>, Error> {
         self.open_or_error()?;
         let total = u16::try_from(messages.len()).ok();
         let Some(total) = total.filter(|total| (1..=MAX_BATCH).contains(&usize::from(*total)))
@@ -128,19 +142,38 @@ impl Core {
         let post = KeyedPost { key: key.name(), digest, total, kept_ms: key.kept_ms() };
         let bytes = records.iter().map(|record| record.envelope.len()).sum();
         let _waiting = queue.lane.wait(bytes, self.pool.config().waiting_bytes, &queue.name)?;
-        let mut attempt = Attempt {
-            core: Arc::clone(self),
-            queue: Arc::clone(queue),
-            post,
-            records,
-            deadline: Instant::now() + self.pool.config().deadline,
-            mine: None,
-            seen: None,
-            pause: LOOK_AGAIN.0,
-            tried: false,
-        };
+        let mut attempt = Attempt::new(self, queue, post, records, deadline);
         let posted = attempt.run().await;
         posted.map_err(|error| if attempt.tried { error.unknown() } else { error })
+    }
+
+    /// Whether a post with this key is in the log: if it was begun and not finished, that is found
+    /// out first.
+    pub(crate) async fn was_posted(
+        self: &Arc<Self>,
+        queue: &Arc<QueueState>,
+        key: &IdempotencyKey,
+    ) -> Result<bool, Error> {
+        self.open_or_error()?;
+        let deadline = Instant::now() + self.pool.config().deadline;
+        let mut attempt: Option<Attempt> = None;
+        loop {
+            match self.standing_of_key(queue, key.name()).await? {
+                Some((_, _, Standing::Whole(..))) => return Ok(true),
+                Some((generation, post, Standing::Pending(part))) => {
+                    let post = KeyedPost { kept_ms: key.kept_ms(), ..post };
+                    let attempt = attempt.get_or_insert_with(|| {
+                        Attempt::new(self, queue, post, Vec::new(), deadline)
+                    });
+                    attempt.find_out(generation, part).await?;
+                }
+                Some((_, _, Standing::OtherLife)) => self.manifests.forget(queue),
+                Some((_, _, Standing::Partly(_) | Standing::Reused)) | None => return Ok(false),
+            }
+            if Instant::now() >= deadline {
+                return Err(late(queue));
+            }
+        }
     }
 
     /// The segment in which the lane goes on, opening one if there is none.
@@ -205,6 +238,26 @@ impl Core {
 }
 
 impl Attempt {
+    fn new(
+        core: &Arc<Core>,
+        queue: &Arc<QueueState>,
+        post: KeyedPost,
+        records: Vec<Record>,
+        deadline: Instant,
+    ) -> Self {
+        Self {
+            core: Arc::clone(core),
+            queue: Arc::clone(queue),
+            post,
+            records,
+            deadline,
+            mine: None,
+            seen: None,
+            pause: LOOK_AGAIN.0,
+            tried: false,
+        }
+    }
+
     async fn run(&mut self) -> Result<Vec<MessageId>, Error> {
         loop {
             let (generation, standing) = self.core.keyed_standing(&self.queue, &self.post).await?;
@@ -223,7 +276,7 @@ impl Attempt {
                 }
             }
             if Instant::now() >= self.deadline {
-                return Err(self.late());
+                return Err(late(&self.queue));
             }
         }
     }
@@ -235,7 +288,7 @@ impl Attempt {
     ) -> Result<Option<Vec<MessageId>>, Error> {
         let (core, queue) = (Arc::clone(&self.core), Arc::clone(&self.queue));
         let turn = timeout_at(self.deadline, queue.lane.stand.lock()).await;
-        let mut lane: MutexGuard<'_, _> = turn.map_err(|_| self.late())?;
+        let mut lane: MutexGuard<'_, _> = turn.map_err(|_| late(&queue))?;
         // From here on the lane has no place: if this ends in between, the next one takes a fresh
         // producer, and no name is used twice.
         let mut stand = core.stand(&queue, lane.take()).await?;
@@ -243,7 +296,8 @@ impl Attempt {
         let count = u16::try_from(records.len()).unwrap_or(u16::MAX);
         let part =
             PostPart { segment: stand.no, producer: stand.producer, block: stand.next, count };
-        if !core.name_part(&queue, &self.post, &done, part, stand.generation).await? {
+        let (life, by) = (stand.generation, self.deadline);
+        if !core.name_part(&queue, &self.post, &done, part, life, by).await? {
             *lane = Some(stand);
             return Ok(None);
         }
@@ -371,14 +425,6 @@ impl Attempt {
                 self.queue.name
             ),
         )
-    }
-
-    fn late(&self) -> Error {
-        Error::new(
-            ErrorKind::Timeout,
-            format!("queue {}: the post was not acknowledged in time", self.queue.name),
-        )
-        .after(Duration::from_secs(1))
     }
 
     fn lost(&self) -> Error {

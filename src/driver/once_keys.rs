@@ -12,7 +12,7 @@ use super::manifests::not_found;
 use super::{Core, QueueState, locked};
 use crate::error::{Error, ErrorKind};
 use crate::id::{Generation, SegmentNo};
-use crate::once::KEY_KEPT;
+use crate::once::{IdempotencyKey, KEY_KEPT};
 use crate::pool::Change;
 use crate::protocol::manifest::{Manifest, Segment};
 use crate::protocol::once::{
@@ -43,13 +43,17 @@ impl Core {
         queue: &QueueState,
         post: &KeyedPost,
     ) -> Result<(Generation, Standing), Error> {
-        let name = register_of_keys(&queue.register, post.key.shard());
+        let (generation, keys) = self.keys(queue, post.key.shard()).await?;
+        Ok((generation, keys.standing(post, generation, self.now_ms())))
+    }
+
+    /// A register of keys, and the queue's life.
+    async fn keys(&self, queue: &QueueState, shard: u64) -> Result<(Generation, Keys), Error> {
+        let name = register_of_keys(&queue.register, shard);
         let registers = self.pool.registers();
         let (manifest, bytes) = tokio::join!(self.manifests.read(queue), registers.read(&name));
         let manifest = manifest?.ok_or_else(|| not_found(queue))?;
-        let keys = decode(queue, bytes?.as_ref())?;
-        let standing = keys.standing(post, manifest.generation, self.now_ms());
-        Ok((manifest.generation, standing))
+        Ok((manifest.generation, decode(queue, bytes?.as_ref())?))
     }
 
     /// Changes the register that has a key.
@@ -87,10 +91,14 @@ impl Core {
         done: &[PostPart],
         part: PostPart,
         generation: Generation,
+        deadline: Instant,
     ) -> Result<bool, Error> {
         locked(&queue.lane.sweep_at).get_or_insert_with(|| Instant::now() + SWEEP_AFTER);
         let reached = Reached { now_ms: self.now_ms(), generation, closed_below: part.segment };
         self.change_keys(queue, post.key.shard(), |keys| {
+            if Instant::now() >= deadline {
+                return Err(late(queue));
+            }
             match keys.name_next(post, done, part, reached) {
                 Named::Ours(true) => Ok(Step::Write(true)),
                 Named::Ours(false) => Ok(Step::Keep(true)),
@@ -146,12 +154,31 @@ impl Core {
         }
     }
 
-    /// Forgets a key whose post is not going to be repeated any more.
-    pub(crate) async fn release_key(&self, queue: &QueueState, key: KeyName) -> Result<(), Error> {
-        self.change_keys(queue, key.shard(), |keys| {
-            Ok(if keys.release(key) { Step::Write(()) } else { Step::Keep(()) })
-        })
-        .await
+    /// Lets a key end with its ordinary time from now on: its post has no reason to be repeated any
+    /// more, but somebody slow may still be at it.
+    pub(super) async fn let_key_go(&self, queue: &QueueState, key: &IdempotencyKey) {
+        let until_ms = self.now_ms().saturating_add(key.kept_ms());
+        let name = key.name();
+        let gone = self.change_keys(queue, name.shard(), |keys| {
+            Ok(match keys.keep_no_longer(name, until_ms) {
+                true => Step::Write(()),
+                false => Step::Keep(()),
+            })
+        });
+        if let Err(error) = gone.await {
+            tracing::debug!(queue = queue.name, %error, "a key is kept longer than needed");
+        }
+    }
+
+    /// How the post with this key stands, and in which life of the queue; `None` without one.
+    pub(super) async fn standing_of_key(
+        &self,
+        queue: &QueueState,
+        key: KeyName,
+    ) -> Result<Option<(Generation, KeyedPost, Standing)>, Error> {
+        let (generation, keys) = self.keys(queue, key.shard()).await?;
+        let standing = keys.standing_of(key, generation, self.now_ms());
+        Ok(standing.map(|(post, standing)| (generation, post, standing)))
     }
 
     /// Notes what became of the parts that went to these segments, which are about to leave: their
@@ -235,6 +262,15 @@ impl Core {
         }
         Ok(left)
     }
+}
+
+/// The error of a post that took too long.
+pub(super) fn late(queue: &QueueState) -> Error {
+    Error::new(
+        ErrorKind::Timeout,
+        format!("queue {}: the post was not acknowledged in time", queue.name),
+    )
+    .after(Duration::from_secs(1))
 }
 
 fn reached(manifest: &Manifest, now_ms: u64) -> Reached {

@@ -260,6 +260,6 @@ pub(super) fn record(message: &NewMessage, client: Option<&ClientId>) -> Result<
         client: client.cloned(),
         ttl_ms: whole(message.ttl).max(1),
         delay_ms: whole(message.delay),
-        envelope: Envelope::encode(message.content_type, &message.body)?,
+        envelope: Envelope::encode(message.content_type, &message.body, message.origin.as_ref())?,
     })
 }

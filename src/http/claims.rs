@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::body::SMALL;
+use super::dead_letters;
 use super::error::ApiError;
 use super::json;
 use super::limits::{self, ServiceOptions};
@@ -61,16 +62,23 @@ pub(super) async fn create(call: &Call, body: Body, target: &Target) -> Result<R
     let bytes = call.read(body, SMALL).await?;
     let body = if bytes.is_empty() { Map::new() } else { json::parse_object(&bytes)? };
     let Times { ttl, grace } = Times::of(&body, &call.service.options)?;
-    let Some(claim) = target.queue.claim(&ClaimOptions { ttl, grace, limit }).await? else {
-        return Ok(json::nothing());
+    let options = ClaimOptions { ttl, grace, limit };
+    let claimed = match dead_letters::of(call, target).await? {
+        Some(letters) => target.queue.claim_or_move(&options, &letters).await?,
+        None => target.queue.claim(&options).await?,
     };
+    let Some(claim) = claimed else { return Ok(json::nothing()) };
     let messages = MessageView::all(target, &claim.messages);
     json::created(&path(target, &claim.id), &Claimed { messages })
 }
 
 /// `GET …/claims/{id}`.
-pub(super) async fn show(target: &Target, id: &str) -> Result<Response, ApiError> {
-    let claim = target.queue.read_claim(&parse(id)?).await?;
+pub(super) async fn show(call: &Call, target: &Target, id: &str) -> Result<Response, ApiError> {
+    let mut claim = target.queue.read_claim(&parse(id)?).await?;
+    if let Some(letters) = dead_letters::of(call, target).await? {
+        // Held until they can be moved: they were never handed out.
+        claim.messages.retain(|message| !letters.takes(message));
+    }
     Ok(json::ok(&ClaimView {
         href: path(target, &claim.id),
         ttl: claim.ttl.as_secs(),

@@ -177,6 +177,18 @@ impl Keys {
         self.entries.iter_mut().find(|entry| entry.key == key)
     }
 
+    /// How the post with this key stands, whatever it was.
+    pub(crate) fn standing_of(
+        &self,
+        key: KeyName,
+        generation: Generation,
+        now_ms: u64,
+    ) -> Option<(KeyedPost, Standing)> {
+        let Entry { digest, total, .. } = *self.entries.iter().find(|entry| entry.key == key)?;
+        let post = KeyedPost { key, digest, total, kept_ms: 0 };
+        Some((post, self.standing(&post, generation, now_ms)))
+    }
+
     /// How a post stands, in this life of the queue.
     pub(crate) fn standing(
         &self,
@@ -287,11 +299,15 @@ impl Keys {
         }
     }
 
-    /// Forgets a key with which all was posted; `false` if there is none.
-    pub(crate) fn release(&mut self, key: KeyName) -> bool {
-        let before = self.entries.len();
-        self.entries.retain(|entry| entry.key != key || entry.pending.is_some());
-        self.entries.len() < before
+    /// Lets a key remain no longer than that; `false` if it does not.
+    pub(crate) fn keep_no_longer(&mut self, key: KeyName, until_ms: u64) -> bool {
+        match self.entry(key).filter(|entry| entry.until_ms > until_ms) {
+            Some(entry) => {
+                entry.until_ms = until_ms;
+                true
+            }
+            None => false,
+        }
     }
 
     /// Forgets what is of no use any more; `false` if there is nothing.

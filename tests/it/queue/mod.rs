@@ -2,6 +2,10 @@
 
 mod basic;
 mod cluster;
+mod dead_letters;
 mod failing;
+mod mortal;
+mod once;
+mod once_storm;
 mod processes;
 mod storm;
