@@ -4,7 +4,7 @@
 use super::error::ApiError;
 use super::metadata::QueueMetadata;
 use super::routes::{Call, Target};
-use crate::{DeadLetters, ListOptions, MessagePage};
+use crate::{DeadLetters, ListOptions, Message, MessagePage};
 
 /// What becomes of messages of the queue that are claimed too often, as its metadata said about a
 /// second ago at most.
@@ -19,6 +19,23 @@ pub(super) async fn of(call: &Call, target: &Target) -> Result<Option<DeadLetter
         queue: call.store().queue(&call.caller.project, &settings.queue),
         ttl: settings.ttl,
     }))
+}
+
+/// What was popped without messages that are in the queue of dead letters by now: taking them out
+/// here finished their moves. In doubt a message is given: it is nowhere else for certain.
+pub(super) async fn without_moved(
+    call: &Call,
+    target: &Target,
+    popped: Vec<Message>,
+) -> Vec<Message> {
+    let Ok(Some(letters)) = of(call, target).await else { return popped };
+    let mut left = Vec::with_capacity(popped.len());
+    for message in popped {
+        if !target.queue.has_moved(&message, &letters).await.unwrap_or(false) {
+            left.push(message);
+        }
+    }
+    left
 }
 
 /// A page without messages that are in the queue of dead letters by now, but still here because

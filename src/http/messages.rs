@@ -300,7 +300,7 @@ pub(super) async fn delete_some(call: &Call, target: &Target) -> Result<Response
         (false, true) => {
             let pop = call.query.integer("pop")?;
             let limit = limits::count("pop", pop, options.max_messages_per_claim_or_pop)?;
-            pop_messages(target, limit).await
+            pop_messages(call, target, limit).await
         }
         (true, true) | (false, false) => {
             Err(ApiError::request("Exactly one of the parameters ids and pop must be given."))
@@ -326,8 +326,9 @@ async fn delete_claimed(
     }
 }
 
-async fn pop_messages(target: &Target, limit: usize) -> Result<Response, ApiError> {
-    let messages = target.queue.pop(limit).await?;
+async fn pop_messages(call: &Call, target: &Target, limit: usize) -> Result<Response, ApiError> {
+    let popped = target.queue.pop(limit).await?;
+    let messages = dead_letters::without_moved(call, target, popped).await;
     let messages = messages
         .iter()
         .map(|message| PoppedMessage {
