@@ -20,7 +20,7 @@
 //!       u32 ttl, milliseconds from arrival
 //!       u32 delay, milliseconds from arrival
 //!     extras: u8 number of clients, each u8 length and bytes; then, if more is left, room for
-//!       what later versions say of single posts (idempotency keys), skipped by this one
+//!       what later versions say of single posts, skipped by this one
 //!     envelopes
 //! ```
 //!
