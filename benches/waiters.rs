@@ -119,7 +119,7 @@ async fn wait(how: Where, store: &Store, queues: &[Queue], count: usize) -> Join
             Where::ClaimOne => {
                 waiting.spawn(async move {
                     let options = ClaimOptions { limit: 1, ..ClaimOptions::default() };
-                    let claim = queue.claim_waiting(&options, WAIT).await.expect("an answer");
+                    let claim = queue.claim_waiting(&options, None, WAIT).await.expect("an answer");
                     assert!(claim.is_some());
                 });
             }
@@ -151,7 +151,7 @@ async fn service(store: Store, count: usize) -> std::net::SocketAddr {
 }
 
 fn queue(store: &Store, number: usize) -> Queue {
-    let name = QueueName::new(format!("q{number}")).expect("a name");
+    let name = QueueName::new(&format!("q{number}")).expect("a name");
     store.queue(&Project::new("p").expect("a project"), &name)
 }
 

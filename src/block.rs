@@ -20,7 +20,7 @@
 //!       u32 ttl, milliseconds from arrival
 //!       u32 delay, milliseconds from arrival
 //!     extras: u8 number of clients, each u8 length and bytes; then, if more is left, room for
-//!       what later versions say of single posts (idempotency keys), skipped by this one
+//!       what later versions say of single posts, skipped by this one
 //!     envelopes
 //! ```
 //!
@@ -170,8 +170,8 @@ pub(crate) trait Stored {
     fn record(&self) -> (u8, State, u32, u32);
     /// Who posted it.
     fn client(&self) -> Option<&ClientId>;
-    /// Its envelope, in two parts.
-    fn envelope(&self) -> [&[u8]; 2];
+    /// Its envelope, in parts.
+    fn envelope(&self) -> [&[u8]; 3];
 }
 
 impl Stored for Record {
@@ -183,8 +183,8 @@ impl Stored for Record {
         self.client.as_ref()
     }
 
-    fn envelope(&self) -> [&[u8]; 2] {
-        [&self.envelope, &[]]
+    fn envelope(&self) -> [&[u8]; 3] {
+        [&self.envelope, &[], &[]]
     }
 }
 

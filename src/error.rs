@@ -35,6 +35,8 @@ pub enum ErrorKind {
     MessageNotClaimed,
     /// Somebody else changed the same thing first: read it again.
     Conflict,
+    /// An idempotency key was used for another request before: draw a new one.
+    KeyReused,
     /// Too few nodes answer: try again later.
     Unavailable,
     /// The store is at its limits: slow down.

@@ -34,6 +34,7 @@
 //! - A walk from marker to marker meets every message (Q2), none twice (Q3), a producer's in its
 //!   order (Q4), and nothing that is not in the log for good (Q5).
 //! - A message is in one live claim at most (Q7).
+//! - A post with an [`IdempotencyKey`] that is repeated adds nothing (Q11).
 //! - All processes agree on what a queue consists of (Q6), and a server that came back empty or with
 //!   old data is noticed before anything it says counts (Q9).
 //! - With one node dead, slow, full or cut off everything goes on after a short stall (Q10).
@@ -52,10 +53,11 @@
 //! - [`Store`] and [`Queue`]: what programs call. [`Config`]: what can be set.
 //! - [`http`]: the Zaqar v2 service as an `axum` router, and the command `roundelay serve`.
 //! - [`node`]: the contract of a node, for those who bring their own.
-//! - `specs/replication.md` in the repository: how it works, and the invariants Q1 to Q10.
+//! - `specs/replication.md` in the repository: how it works, and the invariants Q1 to Q11.
 
 pub mod block;
 mod config;
+mod dead_letters;
 mod driver;
 mod encoded;
 mod env;
@@ -66,6 +68,7 @@ pub mod id;
 mod message;
 mod name;
 pub mod node;
+mod once;
 mod pool;
 mod protocol;
 mod queue;
@@ -74,10 +77,12 @@ pub mod time;
 mod token;
 
 pub use config::Config;
+pub use dead_letters::{DeadLetters, Origin};
 pub use env::Env;
 pub use error::{Error, ErrorKind, Outcome};
 pub use message::{ClientId, ContentType, MAX_BODY_BYTES, MAX_DELAY, MAX_TTL, Message, NewMessage};
 pub use name::{Project, QueueName};
+pub use once::{IdempotencyKey, KEY_KEPT, MAX_KEY_LEN};
 pub use queue::{
     Claim, ClaimOptions, DeleteWhere, ListOptions, MAX_BATCH, MAX_METADATA_BYTES, MessagePage,
     Metadata, Queue, QueueStats,

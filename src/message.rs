@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::dead_letters::Origin;
 use crate::error::{Error, ErrorKind};
 use crate::token::{ClaimId, MessageId};
 
@@ -76,6 +77,8 @@ pub struct NewMessage {
     pub(crate) content_type: ContentType,
     pub(crate) ttl: Duration,
     pub(crate) delay: Duration,
+    /// Where a dead letter came from, as its envelope has it; empty: it is none.
+    pub(crate) origin: Bytes,
 }
 
 impl NewMessage {
@@ -92,7 +95,8 @@ impl NewMessage {
                 body.len()
             )));
         }
-        Ok(Self { body, content_type, ttl: Duration::from_secs(3600), delay: Duration::ZERO })
+        let (ttl, delay) = (Duration::from_secs(3600), Duration::ZERO);
+        Ok(Self { body, content_type, ttl, delay, origin: Bytes::new() })
     }
 
     /// A message of one JSON value.
@@ -115,6 +119,15 @@ impl NewMessage {
             )));
         }
         self.ttl = ttl;
+        Ok(self)
+    }
+
+    /// Says where it comes from.
+    pub(crate) fn from(mut self, origin: &Origin) -> Result<Self, Error> {
+        let encoded = rmp_serde::to_vec(origin).map_err(|error| {
+            Error::new(ErrorKind::Internal, "an origin cannot be encoded").because(error)
+        })?;
+        self.origin = encoded.into();
         Ok(self)
     }
 
@@ -154,20 +167,29 @@ pub struct Message {
     pub claim_count: u32,
     /// Who posted it.
     pub client: Option<ClientId>,
+    /// Where it came from, if it is a dead letter.
+    pub origin: Option<Origin>,
 }
 
-/// The stored form of a body: a MessagePack array of version, content type and body.
+/// The stored form of a body: a MessagePack array of version, content type and body; of dead
+/// letters, under another version, also of where they came from.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Envelope {
     pub(crate) content_type: ContentType,
     pub(crate) body: Bytes,
+    pub(crate) origin: Option<Origin>,
 }
 
 const ENVELOPE_VERSION: u8 = 1;
+/// That of dead letters.
+const LETTER_VERSION: u8 = 2;
 /// What an envelope has beside the body, at most.
 const ENVELOPE_BYTES: usize = 8;
+/// How MessagePack begins an array of four.
+const ARRAY_OF_FOUR: u8 = 0x94;
 
-/// An envelope up to its body: an array of three, two small numbers, the length of some bytes.
+/// An envelope up to its body: an array of three, or of four if an origin follows the body; two small
+/// numbers, the length of some bytes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct EnvelopeHead {
     bytes: [u8; ENVELOPE_BYTES],
@@ -186,7 +208,12 @@ impl EnvelopeHead {
             [0, 0, _, _] => (BYTES[1], &length[2..]),
             _ => (BYTES[2], &length[..]),
         };
-        let mut bytes = [ARRAY_OF_THREE, ENVELOPE_VERSION, tag, kind, 0, 0, 0, 0];
+        let (array, version) = if message.origin.is_empty() {
+            (ARRAY_OF_THREE, ENVELOPE_VERSION)
+        } else {
+            (ARRAY_OF_FOUR, LETTER_VERSION)
+        };
+        let mut bytes = [array, version, tag, kind, 0, 0, 0, 0];
         bytes[4..4 + length.len()].copy_from_slice(length);
         Self { bytes, len: if length.len() == 4 { 8 } else { 4 + length.len() as u8 } }
     }
@@ -219,9 +246,15 @@ impl Envelope {
     pub(crate) fn decode(stored: &Bytes) -> Result<Self, Error> {
         let broken =
             |what: &str| Error::new(ErrorKind::Internal, format!("stored envelope: {what}"));
-        let (version, tag, body): (u8, u8, &serde_bytes::Bytes) =
-            rmp_serde::from_slice(stored).map_err(|error| broken("unreadable").because(error))?;
-        if version != ENVELOPE_VERSION {
+        let unreadable = |error| broken("unreadable").because(error);
+        let is_letter = stored.first() == Some(&ARRAY_OF_FOUR);
+        let (version, tag, body, origin): (u8, u8, &serde_bytes::Bytes, _) = if is_letter {
+            rmp_serde::from_slice(stored).map_err(unreadable)?
+        } else {
+            let (version, tag, body) = rmp_serde::from_slice(stored).map_err(unreadable)?;
+            (version, tag, body, None)
+        };
+        if version != if is_letter { LETTER_VERSION } else { ENVELOPE_VERSION } {
             return Err(broken("unknown version"));
         }
         let content_type = match tag {
@@ -231,7 +264,7 @@ impl Envelope {
             3 => ContentType::Text,
             _ => return Err(broken("unknown content type")),
         };
-        Ok(Self { content_type, body: stored.slice_ref(body) })
+        Ok(Self { content_type, body: stored.slice_ref(body), origin })
     }
 }
 
@@ -259,6 +292,13 @@ mod tests {
             let tuple = (ENVELOPE_VERSION, content_type.tag(), serde_bytes::Bytes::new(&body));
             let by_the_library = rmp_serde::to_vec(&tuple).unwrap();
             prop_assert_eq!(&stored[..], &by_the_library[..]);
+            prop_assert_eq!(envelope.origin, None);
+            let origin = Origin { queue: "q".into(), id: "an id".into(), claims: 3 };
+            let letter = message.from(&origin).unwrap();
+            let head = letter.envelope_head();
+            let stored = Bytes::from([head.as_slice(), &letter.body, &letter.origin].concat());
+            let letter = Envelope::decode(&stored).unwrap();
+            prop_assert_eq!((&letter.body[..], letter.origin), (&body[..], Some(origin)));
         }
 
         #[test]

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::dead_letters::DeadLetters;
 use crate::driver::{Core, QueueState};
 use crate::error::{Error, ErrorKind};
 use crate::message::{ClientId, MAX_TTL, Message, NewMessage};
+use crate::once::IdempotencyKey;
 use crate::token::{ClaimId, Marker, MessageId};
 
 /// Longest metadata, in bytes.
@@ -17,7 +19,7 @@ pub const MAX_BATCH: usize = 10_000;
 #[derive(Debug, Clone)]
 pub struct Queue {
     core: Arc<Core>,
-    state: Arc<QueueState>,
+    pub(crate) state: Arc<QueueState>,
 }
 
 /// What a queue's owner keeps with it: up to 64 KiB, of which the library knows nothing.
@@ -202,6 +204,17 @@ impl Queue {
         self.core.metadata(&self.state).await
     }
 
+    /// The queue's metadata as of about a second ago at most, usually without asking anybody;
+    /// `None` if there is no such queue.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable).
+    pub async fn recent_metadata(&self) -> Result<Option<Metadata>, Error> {
+        self.core.open_or_error()?;
+        let manifest = self.core.manifests.get(&self.state).await?;
+        manifest.map(|manifest| Metadata::new(manifest.metadata.clone())).transpose()
+    }
+
     /// Changes the metadata in one step: `change` is given the present one and may be called more
     /// than once. Returns the new one.
     ///
@@ -239,6 +252,31 @@ impl Queue {
         client: Option<&ClientId>,
     ) -> Result<Vec<MessageId>, Error> {
         self.core.post(&self.state, messages, client).await
+    }
+
+    /// Stores messages like [`Queue::post`], once for each key: repeated with the same key within
+    /// an hour, by any process, it adds nothing and returns the ids of the first time (Q11). So it
+    /// may be repeated whenever its outcome is not known. One that is repeated while the first is
+    /// under way waits for it.
+    ///
+    /// The hour is counted by the processes' clocks, which may differ by five minutes. A queue that
+    /// was deleted forgets its keys.
+    ///
+    /// # Errors
+    /// As [`Queue::post`], and [`ErrorKind::KeyReused`](crate::ErrorKind::KeyReused) if the key was
+    /// used for another request, [`ErrorKind::Overloaded`](crate::ErrorKind::Overloaded) for more
+    /// than some 60,000 keys an hour, [`ErrorKind::Lost`](crate::ErrorKind::Lost) if those who knew
+    /// what became of an earlier attempt are gone for good.
+    pub async fn post_once(
+        &self,
+        key: &IdempotencyKey,
+        messages: Vec<NewMessage>,
+        client: Option<&ClientId>,
+    ) -> Result<Vec<MessageId>, Error> {
+        let (core, state) = self.parts();
+        let (key, client) = (key.clone(), client.cloned());
+        detached(async move { core.post_once(&state, &key, &messages, client.as_ref()).await })
+            .await
     }
 
     /// A page of messages, oldest first. A walk from marker to marker gives every message once
@@ -344,26 +382,58 @@ impl Queue {
     /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable).
     pub async fn claim(&self, options: &ClaimOptions) -> Result<Option<Claim>, Error> {
         options.check()?;
-        self.core.claim_kept(&self.state, options).await
+        self.core.claim_kept(&self.state, options, None).await
     }
 
-    /// The same, but as long as there is nothing to claim it waits for up to `wait` (a day at most), as
-    /// [`Queue::list_waiting`] does. Those that wait in one process get messages in the order in which
-    /// they came, more or less.
+    /// Claims like [`Queue::claim`]. Messages that were claimed as often as they may be are moved
+    /// to the queue of dead letters instead: each is there once, however often its move is begun
+    /// anew (Q11), and in one of the queues at any time. [`Message::origin`] tells where a dead
+    /// letter came from.
     ///
     /// # Errors
-    /// As [`Queue::claim`]. What fails for a passing reason while it waits, and has claimed nothing, is
-    /// tried again.
+    /// As [`Queue::claim`] and [`Queue::post_once`].
+    pub async fn claim_or_move(
+        &self,
+        options: &ClaimOptions,
+        letters: &DeadLetters,
+    ) -> Result<Option<Claim>, Error> {
+        options.check()?;
+        self.core.claim_kept(&self.state, options, Some(letters)).await
+    }
+
+    /// Whether a message that was seen in this queue is in the queue of dead letters by now: its
+    /// move was cut short, and the next claim deletes it here. Messages that were not claimed too
+    /// often cost nothing.
+    ///
+    /// # Errors
+    /// As [`Queue::list`].
+    pub async fn has_moved(&self, message: &Message, letters: &DeadLetters) -> Result<bool, Error> {
+        if !letters.takes(message) {
+            return Ok(false);
+        }
+        let (core, message) = (Arc::clone(&self.core), message.clone());
+        let to = Arc::clone(&letters.queue.state);
+        detached(async move { core.has_moved(&message, &to).await }).await
+    }
+
+    /// Claims, moving what was claimed too often if `letters` are given; but as long as there is
+    /// nothing to claim it waits for up to `wait` (a day at most), as [`Queue::list_waiting`] does.
+    /// Those that wait in one process get messages in the order in which they came, more or less.
+    ///
+    /// # Errors
+    /// As [`Queue::claim_or_move`]. What fails for a passing reason while it waits, and has claimed
+    /// nothing, is tried again.
     pub async fn claim_waiting(
         &self,
         options: &ClaimOptions,
+        letters: Option<&DeadLetters>,
         wait: Duration,
     ) -> Result<Option<Claim>, Error> {
-        if wait.is_zero() {
-            return self.claim(options).await;
-        }
         options.check()?;
-        self.core.claim_waiting(&self.state, options, wait).await
+        if wait.is_zero() {
+            return self.core.claim_kept(&self.state, options, letters).await;
+        }
+        self.core.claim_waiting(&self.state, options, letters, wait).await
     }
 
     /// A live claim and the messages that it still holds.

@@ -30,6 +30,7 @@ use crate::id::{Incarnation, NodeId, PoolId, ProducerId, Version};
 use crate::node::{Identity, Node, Op, Refusal, Reply};
 use crate::pool::Core;
 use crate::protocol::admission::check_settings;
+use crate::protocol::once::plain_producer;
 use crate::protocol::view::{FIRST, KeeperSet, Member, PoolView, REGISTER};
 
 /// How long a node may take to say who it is.
@@ -58,7 +59,7 @@ impl Core {
             ));
         }
         let nodes = Arc::new(Nodes::new(given, config.suspect_after, env.clone()));
-        let me = ProducerId(env.random());
+        let me = plain_producer(env.random());
         let deadline = Instant::now() + config.deadline;
         // Nodes answer one after the other, while others may be beginning the pool: what looks lost
         // is lost only if it looks so twice.

@@ -23,6 +23,7 @@ mod behind;
 pub(crate) mod bootstrap;
 pub(crate) mod changes;
 pub(crate) mod claim;
+mod dead_letters;
 pub(crate) mod delete;
 pub(crate) mod filling;
 mod holders;
@@ -33,6 +34,8 @@ pub(crate) mod membership;
 pub(crate) mod moving;
 pub(crate) mod news;
 pub(crate) mod nodes;
+pub(crate) mod once;
+pub(crate) mod once_keys;
 pub(crate) mod opening;
 pub(crate) mod post;
 pub(crate) mod quorum;
@@ -88,6 +91,8 @@ pub(crate) struct QueueState {
     pub(crate) repair_failed: Mutex<Option<(tokio::time::Instant, String)>>,
     /// The sender of this process's posts.
     pub(crate) post: Mutex<post::Outbox>,
+    /// The producer of this process's posts with idempotency keys.
+    pub(crate) lane: once::Lane,
     /// Segments whose messages may all have ended.
     pub(crate) maybe_ended: Mutex<BTreeSet<SegmentNo>>,
     /// Lost segments of which a reader has been told.
@@ -151,6 +156,7 @@ impl Core {
             repairing: tokio::sync::Mutex::default(),
             repair_failed: Mutex::default(),
             post: Mutex::default(),
+            lane: once::Lane::default(),
             maybe_ended: Mutex::default(),
             told_lost: Mutex::default(),
             news: Mutex::default(),

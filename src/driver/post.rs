@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::sending::{Here, Sender};
 use super::{Core, QueueState, locked};
-use crate::block::{MAX_MESSAGES, State, Stored, encode_new};
+use crate::block::{MAX_MESSAGES, Record, State, Stored, encode_new};
 use crate::error::{Error, ErrorKind, Outcome};
 use crate::id::{Generation, MessageRef, SegmentNo};
 use crate::message::{ClientId, EnvelopeHead, NewMessage};
@@ -19,7 +19,7 @@ use crate::token::MessageId;
 
 /// Envelopes of one part at most, in bytes: what is posted in one call and fits goes into one
 /// block, so it is stored whole or not at all.
-const PART_BYTES: usize = 1024 * 1024;
+pub(super) const PART_BYTES: usize = 1024 * 1024;
 
 /// A queue's posts that wait for the sender.
 #[derive(Debug, Default)]
@@ -291,7 +291,7 @@ fn cut(messages: Vec<NewMessage>, limit: usize) -> Vec<(Vec<NewMessage>, usize)>
 }
 
 fn stored_len(message: &NewMessage) -> usize {
-    message.envelope_head().as_slice().len() + message.body.len()
+    message.envelope_head().as_slice().len() + message.body.len() + message.origin.len()
 }
 
 /// The block of some parts' messages, as it is stored; and who waits for it.
@@ -307,6 +307,7 @@ pub(crate) fn load(parts: Vec<Part>) -> (Bytes, Vec<Ticket>) {
             client: client.as_ref(),
             head: message.envelope_head(),
             body: &message.body,
+            origin: &message.origin,
         }));
     }
     for (post, index) in posts.iter_mut().zip(0u8..=u8::MAX) {
@@ -327,6 +328,7 @@ struct Post<'a> {
     client: Option<&'a ClientId>,
     head: EnvelopeHead,
     body: &'a [u8],
+    origin: &'a [u8],
 }
 
 impl Stored for Post<'_> {
@@ -338,7 +340,22 @@ impl Stored for Post<'_> {
         self.client
     }
 
-    fn envelope(&self) -> [&[u8]; 2] {
-        [self.head.as_slice(), self.body]
+    fn envelope(&self) -> [&[u8]; 3] {
+        [self.head.as_slice(), self.body, self.origin]
+    }
+}
+
+/// A message as a block of its own client would have it.
+pub(super) fn record(message: &NewMessage, client: Option<&ClientId>) -> Record {
+    let whole = |duration| u32::try_from(millis(duration)).unwrap_or(u32::MAX);
+    Record {
+        index: 0,
+        state: if message.delay.is_zero() { State::Ready } else { State::Delayed },
+        client: client.cloned(),
+        ttl_ms: whole(message.ttl).max(1),
+        delay_ms: whole(message.delay),
+        envelope: [message.envelope_head().as_slice(), &message.body, &message.origin]
+            .concat()
+            .into(),
     }
 }

@@ -118,6 +118,7 @@ impl Core {
             claim: entry.claim.map(|(claim, fencing)| ClaimId { tag, segment, claim, fencing }),
             claim_count: entry.times,
             client: entry.client,
+            origin: envelope.origin,
         })
     }
 }

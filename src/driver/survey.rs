@@ -10,6 +10,8 @@ use crate::node::{Dump, Op};
 use crate::protocol::manifest::Manifest;
 use crate::protocol::register::Stored;
 
+/// Behind the names of all registers of keys.
+const AFTER_KEYS: &str = "k;";
 /// Registers looked at in one step.
 const PAGE: u32 = 256;
 
@@ -31,7 +33,8 @@ pub(crate) async fn run(core: Weak<Core>) {
     let pause = strong.pool.env().random_below(200);
     drop(strong);
     tokio::time::sleep(Duration::from_millis(pause)).await;
-    let mut after = String::new();
+    // Queues come after registers of keys, which may be large.
+    let mut after = String::from(AFTER_KEYS);
     loop {
         let Some(core) = core.upgrade() else { return };
         let epoch = core.pool.view().keepers.epoch;

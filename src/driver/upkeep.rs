@@ -68,6 +68,7 @@ pub(crate) async fn run(core: Weak<Core>) {
         };
         for queue in queues {
             core.look_after(&queue, &mut short_since);
+            core.look_after_keys(&queue);
         }
         if last_round.elapsed() >= ROUND {
             last_round = Instant::now();
@@ -193,6 +194,8 @@ impl Core {
         let numbers: Vec<SegmentNo> = ended.iter().map(|segment| segment.no).collect();
         let now_ms = self.pool.env().clock.now_ms();
         let generation = manifest.generation;
+        // What posts with keys have in them is known by their ends only (Q11).
+        self.settle_parts_of(queue, generation, &ended).await?;
         let (_, removed) = self
             .manifests
             .change(queue, |m| m.generation == generation && m.remove(&numbers, now_ms))

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{Core, QueueState};
+use crate::dead_letters::DeadLetters;
 use crate::error::{Error, ErrorKind, Outcome};
 use crate::queue::{Claim, ClaimOptions, ListOptions, MessagePage};
 
@@ -131,10 +132,11 @@ impl Core {
         self: &Arc<Self>,
         queue: &Arc<QueueState>,
         options: &ClaimOptions,
+        letters: Option<&DeadLetters>,
         wait: Duration,
     ) -> Result<Option<Claim>, Error> {
         let wait = Wait::new(wait);
-        let first = Box::pin(self.claim_kept(queue, options)).await?;
+        let first = Box::pin(self.claim_kept(queue, options, letters)).await?;
         if first.is_some() {
             return Ok(first);
         }
@@ -147,7 +149,7 @@ impl Core {
             let turn = turn.map_err(|_| ended())?;
             let trying = Counted::new(&bell.trying);
             // Given back when it is dropped: a try that was not made to its end is another's.
-            match Box::pin(self.claim_kept(queue, options)).await {
+            match Box::pin(self.claim_kept(queue, options, letters)).await {
                 Ok(Some(claim)) => {
                     drop(trying);
                     drop(turn);
@@ -175,11 +177,18 @@ impl Core {
         self: &Arc<Self>,
         queue: &Arc<QueueState>,
         options: &ClaimOptions,
+        letters: Option<&DeadLetters>,
     ) -> Result<Option<Claim>, Error> {
         let (core, state, options) = (Arc::clone(self), Arc::clone(queue), options.clone());
+        let letters = letters.cloned();
         let (tell, told) = tokio::sync::oneshot::channel();
         let work = async move {
-            let claimed = core.claim(&state, &options).await;
+            let claimed = match &letters {
+                None => core.claim(&state, &options).await,
+                Some(letters) => {
+                    core.claim_or_move(&state, &options, letters, &letters.queue.state).await
+                }
+            };
             // A caller that has gone away will never use what was claimed for it.
             if let Err(Ok(Some(claim))) = tell.send(claimed) {
                 core.release(&state, &claim.id).await.ok();

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::body::SMALL;
+use super::dead_letters;
 use super::error::ApiError;
 use super::json;
 use super::limits::{self, ServiceOptions};
@@ -67,18 +68,23 @@ pub(super) async fn create(call: &Call, body: Body, target: &Target) -> Result<R
         let Times { ttl, grace } = Times::of(&body, &call.service.options)?;
         ClaimOptions { ttl, grace, limit }
     };
-    let claimed =
-        waiting::unless_stopping(call, wait, |wait| target.queue.claim_waiting(&options, wait));
-    let Some(claim) = claimed.await.transpose()?.flatten() else {
-        return Ok(json::nothing());
-    };
+    let letters = dead_letters::of(call, target).await?;
+    let claimed = waiting::unless_stopping(call, wait, |wait| {
+        target.queue.claim_waiting(&options, letters.as_ref(), wait)
+    });
+    let claimed = claimed.await.transpose()?.flatten();
+    let Some(claim) = claimed else { return Ok(json::nothing()) };
     let messages = MessageView::all(target, &claim.messages);
     json::created(&path(target, &claim.id), &Claimed { messages })
 }
 
 /// `GET …/claims/{id}`.
-pub(super) async fn show(target: &Target, id: &str) -> Result<Response, ApiError> {
-    let claim = target.queue.read_claim(&parse(id)?).await?;
+pub(super) async fn show(call: &Call, target: &Target, id: &str) -> Result<Response, ApiError> {
+    let mut claim = target.queue.read_claim(&parse(id)?).await?;
+    if let Some(letters) = dead_letters::of(call, target).await? {
+        // Held until they can be moved: they were never handed out.
+        claim.messages.retain(|message| !letters.takes(message));
+    }
     Ok(json::ok(&ClaimView {
         href: path(target, &claim.id),
         ttl: claim.ttl.as_secs(),

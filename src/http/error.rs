@@ -188,6 +188,11 @@ impl ApiError {
         Self::new(StatusCode::CONFLICT, CONFLICT, description)
     }
 
+    /// An idempotency key that stands for another request.
+    fn key_reused(description: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Idempotency-Key is already used", description)
+    }
+
     /// A claim id that names no claim, where a message should be deleted with it.
     pub(super) fn no_claim_to_delete_with(id: &str) -> Self {
         let shown: String = id.chars().take(48).collect();
@@ -234,6 +239,7 @@ impl From<&Error> for ApiError {
                 Self::new(StatusCode::BAD_REQUEST, UNDELETABLE, sentence(error))
             }
             ErrorKind::Conflict => Self::conflict(sentence(error)),
+            ErrorKind::KeyReused => Self::key_reused(sentence(error)),
             // Lost is told once for each lost part; the same request then goes on behind it.
             ErrorKind::Unavailable
             | ErrorKind::Overloaded

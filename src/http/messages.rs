@@ -9,15 +9,17 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use super::body::Most;
+use super::dead_letters;
 use super::error::ApiError;
 use super::json::{self, JsonBody};
 use super::limits::{self, ServiceOptions};
 use super::metadata::{MessageDefaults, QueueMetadata};
+use super::once;
 use super::queues::Link;
 use super::routes::{Call, Target};
-use super::waiting;
 use crate::{
-    ClaimId, DeleteWhere, ErrorKind, ListOptions, Marker, Message, MessageId, Metadata, NewMessage,
+    ClaimId, DeleteWhere, Error, ErrorKind, IdempotencyKey, ListOptions, Marker, Message,
+    MessageId, Metadata, NewMessage,
 };
 
 /// Longest `Location`: what servers and clients commonly take as one header.
@@ -34,6 +36,16 @@ pub(super) struct MessageView<'a> {
     ttl: u64,
     age: u64,
     body: JsonBody<'a>,
+    /// Where a dead letter came from, for those who ask for details: SDKs know no such key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dead_letter: Option<OriginView<'a>>,
+}
+
+#[derive(Serialize)]
+struct OriginView<'a> {
+    queue: &'a str,
+    id: &'a str,
+    claim_count: u32,
 }
 
 #[derive(Serialize)]
@@ -72,7 +84,18 @@ impl<'a> MessageView<'a> {
             href.push_str(&format!("?claim_id={claim}"));
         }
         let (ttl, age) = (message.ttl.as_secs(), message.age.as_secs());
-        Self { id, href, ttl, age, body: JsonBody(message) }
+        Self { id, href, ttl, age, body: JsonBody(message), dead_letter: None }
+    }
+
+    fn in_detail(target: &Target, messages: &'a [Message], detailed: bool) -> Vec<Self> {
+        let view =
+            |message: &'a Message| {
+                let origin = message.origin.as_ref().filter(|_| detailed).map(|origin| {
+                    OriginView { queue: &origin.queue, id: &origin.id, claim_count: origin.claims }
+                });
+                Self { dead_letter: origin, ..Self::new(target, message) }
+            };
+        messages.iter().map(view).collect()
     }
 
     pub(super) fn all(target: &Target, messages: &'a [Message]) -> Vec<Self> {
@@ -97,21 +120,34 @@ pub(super) async fn post(call: &Call, body: Body, target: &Target) -> Result<Res
             defaults.max_post_bytes
         )));
     }
+    let key = once::key(&call.headers, &bytes)?;
     // Parsed, a body takes many times its bytes: as late and as little of it as can be.
     let messages = new_messages(json::parse_key(&bytes, "messages")?, defaults, options)?;
     if !exists {
         target.queue.create(&Metadata::default()).await?;
     }
-    let client = Some(&call.caller.client);
-    let ids = match target.queue.post(messages.clone(), client).await {
+    let ids = match store(call, target, key.as_ref(), messages.clone()).await {
         // Somebody deleted the queue in between: it is made anew, once.
         Err(error) if error.kind() == ErrorKind::QueueNotFound => {
             target.queue.create(&Metadata::default()).await?;
-            target.queue.post(messages, client).await?
+            store(call, target, key.as_ref(), messages).await?
         }
         posted => posted?,
     };
     posted(target, &ids, options)
+}
+
+async fn store(
+    call: &Call,
+    target: &Target,
+    key: Option<&IdempotencyKey>,
+    messages: Vec<NewMessage>,
+) -> Result<Vec<MessageId>, Error> {
+    let client = Some(&call.caller.client);
+    match key {
+        Some(key) => target.queue.post_once(key, messages, client).await,
+        None => target.queue.post(messages, client).await,
+    }
 }
 
 fn posted(
@@ -179,7 +215,8 @@ pub(super) async fn list(call: &Call, target: &Target) -> Result<Response, ApiEr
         if messages.is_empty() {
             return Err(ApiError::not_found("None of these messages is there."));
         }
-        let messages = MessageView::all(target, &messages);
+        let detailed = query.boolean("detailed")?;
+        let messages = MessageView::in_detail(target, &messages, detailed);
         return Ok(json::ok(&MessageList { messages, links: None }));
     }
     let mut options = ListOptions {
@@ -196,20 +233,14 @@ pub(super) async fn list(call: &Call, target: &Target) -> Result<Response, ApiEr
             return Ok(json::ok(&MessageList { messages: Vec::new(), links: Some(Vec::new()) }));
         }
     }
-    let page = match waiting::unless_stopping(call, wait, |wait| {
-        target.queue.list_waiting(&options, wait)
-    })
-    .await
-    {
-        Some(page) => page?,
-        None => target.queue.list(&options).await?,
-    };
+    let detailed = query.boolean("detailed")?;
+    let page = dead_letters::list(call, target, options, wait).await?;
     let link = page.marker.filter(|_| !page.messages.is_empty()).map(|marker| {
-        let repeated = ["limit", "echo", "include_claimed", "include_delayed", "wait"];
+        let repeated = ["limit", "echo", "include_claimed", "include_delayed", "detailed", "wait"];
         let path = format!("{}/messages", target.path());
         Link::next(query.next(&path, &repeated, &marker.to_string()))
     });
-    let messages = MessageView::all(target, &page.messages);
+    let messages = MessageView::in_detail(target, &page.messages, detailed);
     Ok(json::ok(&MessageList { messages, links: Some(link.into_iter().collect()) }))
 }
 
@@ -232,10 +263,12 @@ fn known(ids: &[String]) -> Vec<MessageId> {
 }
 
 /// `GET …/messages/{id}`.
-pub(super) async fn show(target: &Target, id: &str) -> Result<Response, ApiError> {
+pub(super) async fn show(call: &Call, target: &Target, id: &str) -> Result<Response, ApiError> {
     let found = target.queue.get(&known(&[id.to_owned()])).await?;
     let message = found.first().ok_or_else(|| ApiError::not_found("There is no such message."))?;
-    Ok(json::ok(&MessageView::new(target, message)))
+    let detailed = call.query.boolean("detailed")?;
+    let view = MessageView::in_detail(target, std::slice::from_ref(message), detailed);
+    Ok(json::ok(&view.first()))
 }
 
 /// `DELETE …/messages/{id}`.
@@ -268,7 +301,7 @@ pub(super) async fn delete_some(call: &Call, target: &Target) -> Result<Response
         (false, true) => {
             let pop = call.query.integer("pop")?;
             let limit = limits::count("pop", pop, options.max_messages_per_claim_or_pop)?;
-            pop_messages(target, limit).await
+            pop_messages(call, target, limit).await
         }
         (true, true) | (false, false) => {
             Err(ApiError::request("Exactly one of the parameters ids and pop must be given."))
@@ -294,8 +327,9 @@ async fn delete_claimed(
     }
 }
 
-async fn pop_messages(target: &Target, limit: usize) -> Result<Response, ApiError> {
-    let messages = target.queue.pop(limit).await?;
+async fn pop_messages(call: &Call, target: &Target, limit: usize) -> Result<Response, ApiError> {
+    let popped = target.queue.pop(limit).await?;
+    let messages = dead_letters::without_moved(call, target, popped).await;
     let messages = messages
         .iter()
         .map(|message| PoppedMessage {

@@ -1,10 +1,12 @@
 //! A queue's metadata as Zaqar knows it: one JSON object, some of whose keys are settings.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value};
 
 use super::error::ApiError;
 use super::limits::{Range, ServiceOptions};
-use crate::Metadata;
+use crate::{Metadata, QueueName};
 
 const MAX_POST_SIZE: &str = "_max_messages_post_size";
 const MESSAGE_TTL: &str = "_default_message_ttl";
@@ -25,6 +27,14 @@ pub(super) struct MessageDefaults {
     pub(super) ttl_s: u64,
     pub(super) delay_s: u64,
     pub(super) max_post_bytes: usize,
+}
+
+/// What a queue says of messages that are claimed too often.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct DeadLetterSettings {
+    pub(super) max_claims: u32,
+    pub(super) queue: QueueName,
+    pub(super) ttl: Option<Duration>,
 }
 
 impl QueueMetadata {
@@ -67,6 +77,11 @@ impl QueueMetadata {
             && !name.is_string()
         {
             return Err(ApiError::body(format!("{DEAD_LETTER_QUEUE} must be a string.")));
+        }
+        if let Some(Value::String(name)) = self.set(DEAD_LETTER_QUEUE) {
+            // Otherwise messages would be claimed for ever, and nobody told why.
+            QueueName::new(name)
+                .map_err(|error| ApiError::request(format!("{DEAD_LETTER_QUEUE}: {error}.")))?;
         }
         if let Some(policy) = self.set(RETRY_POLICY)
             && !policy.is_object()
@@ -121,6 +136,17 @@ impl QueueMetadata {
                 .and_then(|size| usize::try_from(size).ok())
                 .map_or(max, |size| size.min(max)),
         }
+    }
+
+    /// What is said of messages that are claimed too often, if it is said in full.
+    pub(super) fn dead_letters(&self) -> Option<DeadLetterSettings> {
+        let number = |key: &str| self.set(key).and_then(Value::as_u64).filter(|value| *value > 0);
+        let queue = self.set(DEAD_LETTER_QUEUE)?.as_str()?;
+        Some(DeadLetterSettings {
+            max_claims: u32::try_from(number(MAX_CLAIM_COUNT)?).unwrap_or(u32::MAX),
+            queue: QueueName::new(queue).ok()?,
+            ttl: number(DEAD_LETTER_TTL).map(Duration::from_secs),
+        })
     }
 
     /// Whether a key has this value; text that looks like a number also stands for the number.

@@ -8,6 +8,7 @@ pub(crate) mod flight;
 pub(crate) mod frontier;
 pub(crate) mod latency;
 pub(crate) mod manifest;
+pub(crate) mod once;
 pub(crate) mod placement;
 pub(crate) mod register;
 pub(crate) mod tail;

@@ -5,12 +5,14 @@ mod access;
 mod claims;
 #[cfg(feature = "cli")]
 mod command;
+mod dead_letters;
 mod errors;
 mod headers;
 mod keystone;
 mod messages;
 mod metrics;
 mod msgpack;
+mod once;
 mod paging;
 mod queues;
 mod redis;

@@ -1,7 +1,10 @@
 //! The main calls over a socket, on Redis nodes, and two services on the same nodes.
 
-use roundelay::Store;
 use roundelay::http::{Connections, ServiceOptions, router, serve};
+use roundelay::{
+    ClaimOptions, DeadLetters, IdempotencyKey, ListOptions, Metadata, NewMessage, Project,
+    QueueName, Store,
+};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -73,4 +76,45 @@ async fn two_services_on_the_same_redis_nodes_are_one() {
     assert_eq!(send(two, "POST", "/v2/queues/q/purge", "").await.0, 204);
     assert_eq!(send(two, "DELETE", "/v2/queues/q", "").await.0, 204);
     assert_eq!(send(one, "GET", "/v2/queues", "").await.1["queues"], json!([]));
+}
+
+#[tokio::test]
+async fn keys_and_dead_letters_hold_on_redis_nodes_when_one_dies() {
+    let mut servers =
+        vec![RedisServer::start().await, RedisServer::start().await, RedisServer::start().await];
+    let mut queues = Vec::new();
+    for _ in 0..2 {
+        let builder =
+            servers.iter().fold(Store::builder(), |builder, server| builder.node(server.url()));
+        let store = builder.open().await.unwrap();
+        let project = Project::new("p").unwrap();
+        let queue = |name| store.queue(&project, &QueueName::new(name).unwrap());
+        queues.push((queue("q"), queue("dead"), store.clone()));
+    }
+    let [(one, _, _), (two, dead, _)] = &queues[..] else { panic!("two stores") };
+    one.create(&Metadata::default()).await.unwrap();
+    let messages = |count: usize| {
+        let message = |n| NewMessage::json(&json!(n)).unwrap();
+        (0..count).map(message).collect::<Vec<_>>()
+    };
+    let key = |text| IdempotencyKey::new(text).unwrap();
+    let first = one.post_once(&key("a"), messages(300), None).await.unwrap();
+    assert_eq!(two.post_once(&key("a"), messages(300), None).await.unwrap(), first);
+    drop(servers.pop());
+    assert_eq!(two.post_once(&key("a"), messages(300), None).await.unwrap(), first);
+    let second = two.post_once(&key("b"), messages(1), None).await.unwrap();
+    assert_eq!(one.post_once(&key("b"), messages(1), None).await.unwrap(), second);
+    assert_eq!(two.stats().await.unwrap().total(), 301);
+
+    let letters = DeadLetters { max_claims: 1, queue: dead.clone(), ttl: None };
+    let options = ClaimOptions { limit: 20, ..ClaimOptions::default() };
+    let claim = two.claim_or_move(&options, &letters).await.unwrap().unwrap();
+    let claimed = claim.messages.len();
+    two.release(&claim.id).await.unwrap();
+    let next = two.claim_or_move(&options, &letters).await.unwrap().unwrap();
+    assert!(next.messages.iter().all(|message| message.claim_count == 1));
+    let dead = dead.list(&ListOptions { limit: 100, ..ListOptions::default() }).await.unwrap();
+    assert_eq!(dead.messages.len(), claimed);
+    assert!(dead.messages.iter().all(|message| message.origin.as_ref().unwrap().queue == "q"));
+    assert_eq!(two.stats().await.unwrap().total(), 301 - claimed as u64);
 }

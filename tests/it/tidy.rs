@@ -9,7 +9,7 @@ const LONGEST_LUA: usize = 100;
 const LONGEST_EXAMPLE: usize = 60;
 /// What a header of a Lua script tells, in this order.
 const LUA_HEADER: [&str; 4] = ["Purpose:", "KEYS:", "ARGV:", "Returns:"];
-const INVARIANTS: [&str; 10] = ["Q1", "Q2", "Q3", "Q4", "Q5", "Q6", "Q7", "Q8", "Q9", "Q10"];
+const INVARIANTS: [&str; 11] = ["Q1", "Q2", "Q3", "Q4", "Q5", "Q6", "Q7", "Q8", "Q9", "Q10", "Q11"];
 
 struct File {
     path: PathBuf,

@@ -112,7 +112,7 @@ async fn a_post_at_one_process_answers_who_waits_at_another_at_once() {
         while here.claim(&ClaimOptions::default()).await.unwrap().is_some() {}
         let claimer = here.clone();
         let waiting = tokio::spawn(async move {
-            let claim = claimer.claim_waiting(&ClaimOptions::default(), WAIT).await.unwrap();
+            let claim = claimer.claim_waiting(&ClaimOptions::default(), None, WAIT).await.unwrap();
             (claim, Instant::now())
         });
         sleep(Duration::from_millis(300)).await;

@@ -72,6 +72,13 @@ transitions! {
     RolledBack, "a node comes back with an old snapshot and its cookie";
     LateAdmit, "a node that forgot again gets the admission of its former life";
     AdmitRace, "two processes want to admit a node and one is first";
+    NamedAnew, "a key whose block did not get into the log names another one";
+    LateBlock, "a block is refused whose key names another one by now, or none";
+    FoundPosted, "a name is settled: its block is in the log";
+    FoundVoid, "a name is settled: its block is not in the log";
+    NameOfNoSegment, "a name is settled whose segment has left";
+    SettledToLeave, "a name is settled because its segment is about to leave";
+    AnsweredAlike, "a process is answered with what another one has posted";
 }
 
 /// Counters shared by all copies of a model.

@@ -1,8 +1,8 @@
 //! The replication protocol as an executable model: all states within stated bounds are gone
 //! through, breadth first, and each shortcut is refuted by the shortest way to what goes wrong.
 //!
-//! Four parts, each with a small state space of its own: `log` (Q1 to Q5), `claims` (Q1, Q5, Q7,
-//! Q8), `keepers` (Q6, Q9) and `lives` (Q9). What each of them leaves out, and why that is sound, is
+//! Five parts, each with a small state space of its own: `log` (Q1 to Q5), `claims` (Q1, Q5, Q7,
+//! Q8), `keepers` (Q6, Q9), `lives` (Q9) and `once` (Q11). What each of them leaves out, and why that is sound, is
 //! told at its head. README.md has the bounds, the numbers of states, and what no part can express.
 
 mod check;
@@ -11,6 +11,7 @@ mod keepers;
 mod ledger;
 mod lives;
 mod log;
+mod once;
 mod rules;
 
 pub use check::Outcome;
@@ -46,6 +47,7 @@ pub const RUNS: &[Run] = &[
         check(claims::Claims::within(claims::Bounds { claims: 2, drops: 1, caches, ..CLAIMS }))
     },
     || check(log::Log::within(log::Bounds { second: 1, pages: log::Pages::Whole, ..LOG })),
+    || check(once::Once::within(once::Bounds { segments: 2 })),
 ];
 
 const LOG: log::Bounds =
@@ -72,5 +74,6 @@ pub fn refute(shortcut: Shortcut) -> Outcome {
         .or_else(|| claims::Claims::refuting(shortcut).map(check))
         .or_else(|| keepers::Keepers::refuting(shortcut).map(check))
         .or_else(|| lives::Lives::refuting(shortcut).map(check))
+        .or_else(|| once::Once::refuting(shortcut).map(check))
         .unwrap_or_else(|| panic!("no part of the model expresses {shortcut}"))
 }

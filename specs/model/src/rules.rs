@@ -77,6 +77,14 @@ shortcuts! {
         "A delete of which one replica took its part is told as done, though that one was dropped.";
     AdmitAgain, "admit-again", "A life that was decided is told to its node more than once.";
     RunIdIgnored, "run-id-ignored", "A server's run id is not compared with its cookie's.";
+    NameAfterSending, "name-after-sending",
+        "A keyed post's block is sent before its name is written under the key.";
+    TakeOverByTime, "take-over-by-time",
+        "A keyed post that takes too long is given up without closing its segment.";
+    SearchTheLog, "search-the-log",
+        "What became of a keyed post is looked up in the log, not read off the end.";
+    LeaveUnsettled, "leave-unsettled",
+        "A segment leaves though a key names a block of it of which nothing was noted.";
 }
 
 impl fmt::Display for Shortcut {

@@ -120,7 +120,7 @@ async fn take_messages(queue: &Queue, take: &Take) -> Result<(), Failure> {
         grace: seconds(take.times.grace),
         limit: take.limit,
     };
-    let claim = || queue.claim_waiting(&options, seconds(take.wait));
+    let claim = || queue.claim_waiting(&options, None, seconds(take.wait));
     let Some(claim) = retry(retry::USUAL, claim).await? else {
         return Ok(());
     };

@@ -12,6 +12,8 @@ use roundelay::{
     QueueName, Store,
 };
 
+use super::mortal::{Life, Mortal};
+
 /// The nodes, with what makes them fail.
 pub(crate) struct Cluster {
     pub(crate) nodes: Vec<MemoryNode>,
@@ -55,6 +57,20 @@ impl Cluster {
             .open()
             .await
             .unwrap()
+    }
+
+    /// A store of this pool whose process can be made to die.
+    pub(crate) async fn mortal(&mut self, config: Config) -> (Store, Arc<Life>) {
+        let life = Arc::new(Life::default());
+        let wires = std::mem::take(&mut self.wires);
+        self.wires = wires
+            .iter()
+            .map(|node| Mortal { node: Arc::clone(node), life: Arc::clone(&life) })
+            .map(|mortal| Arc::new(mortal) as Arc<dyn Node>)
+            .collect();
+        let store = self.store(config).await;
+        self.wires = wires;
+        (store, life)
     }
 
     /// The node dies: it forgets everything and answers nobody, until it is up again.

@@ -2,7 +2,11 @@
 
 mod basic;
 mod cluster;
+mod dead_letters;
 mod failing;
+mod mortal;
+mod once;
+mod once_storm;
 mod processes;
 mod storm;
 mod waiting;

@@ -34,7 +34,7 @@ fn lister(queue: &Queue, options: ListOptions) -> JoinHandle<(MessagePage, Insta
 fn claimer(queue: &Queue, limit: usize) -> JoinHandle<(Option<Claim>, Instant)> {
     let (queue, options) = (queue.clone(), ClaimOptions { limit, ..ClaimOptions::default() });
     tokio::spawn(async move {
-        let claim = queue.claim_waiting(&options, WAIT).await.unwrap();
+        let claim = queue.claim_waiting(&options, None, WAIT).await.unwrap();
         (claim, Instant::now())
     })
 }
@@ -86,7 +86,7 @@ async fn what_is_there_is_given_without_waiting() {
     let start = Instant::now();
     let page = q.list_waiting(&ListOptions::default(), WAIT).await.unwrap();
     assert_eq!(texts(&page.messages), ["a"]);
-    let claim = q.claim_waiting(&ClaimOptions::default(), WAIT).await.unwrap().unwrap();
+    let claim = q.claim_waiting(&ClaimOptions::default(), None, WAIT).await.unwrap().unwrap();
     assert_eq!(texts(&claim.messages), ["a"]);
     assert_within(start, Instant::now(), AT_ONCE);
 }
@@ -101,7 +101,7 @@ async fn nothing_is_answered_when_the_time_is_over_and_not_before() {
         assert!(start.elapsed() >= WAIT);
         assert_within(start, Instant::now(), WAIT + AT_ONCE);
         let start = Instant::now();
-        assert!(q.claim_waiting(&ClaimOptions::default(), WAIT).await.unwrap().is_none());
+        assert!(q.claim_waiting(&ClaimOptions::default(), None, WAIT).await.unwrap().is_none());
         assert!(start.elapsed() >= WAIT);
         assert_within(start, Instant::now(), WAIT + AT_ONCE);
     }
@@ -287,15 +287,17 @@ async fn who_goes_away_while_waiting_takes_no_message_along() {
         let left = leaving.await;
         posting.await.unwrap();
         // Claimed for who left and given back, or never given to it.
-        if left.is_err() {
-            let (claim, _) = staying.await.unwrap();
-            let claim = claim.expect("the message was lost with who left");
-            there.delete_message(&claim.messages[0].id, Some(&claim.id)).await.unwrap();
-        } else {
-            staying.abort();
-            let claim = left.unwrap().0.unwrap();
-            there.delete_message(&claim.messages[0].id, Some(&claim.id)).await.unwrap();
-        }
+        let claim = match left {
+            Err(_) => {
+                let (claim, _) = staying.await.unwrap();
+                claim.expect("the message was lost with who left")
+            }
+            Ok((claim, _)) => {
+                staying.abort();
+                claim.unwrap()
+            }
+        };
+        there.delete_message(&claim.messages[0].id, Some(&claim.id)).await.unwrap();
     }
 }
 
@@ -392,10 +394,9 @@ async fn closing_the_store_ends_every_wait() {
     let (list, claim) = (q.clone(), q.clone());
     let list =
         tokio::spawn(async move { list.list_waiting(&ListOptions::default(), WAIT).await.err() });
-    let claim =
-        tokio::spawn(
-            async move { claim.claim_waiting(&ClaimOptions::default(), WAIT).await.err() },
-        );
+    let claim = tokio::spawn(async move {
+        claim.claim_waiting(&ClaimOptions::default(), None, WAIT).await.err()
+    });
     settle().await;
     let start = Instant::now();
     a.close().await;
