@@ -24,6 +24,7 @@ mod messages;
 mod metadata;
 mod metrics;
 mod msgpack;
+mod openapi;
 mod params;
 mod patch;
 mod queues;
