@@ -26,6 +26,7 @@ mod metadata;
 mod metrics;
 mod msgpack;
 mod once;
+mod openapi;
 mod params;
 mod patch;
 mod queues;

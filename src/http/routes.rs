@@ -18,7 +18,9 @@ use super::checks::{self, Caller, Trust};
 use super::error::ApiError;
 use super::params::{self, Query};
 use super::waiting::Stopping;
-use super::{Service, access, claims, health, home, messages, msgpack, queues, share, stats};
+use super::{
+    Service, access, claims, health, home, messages, msgpack, openapi, queues, share, stats,
+};
 use crate::{Queue, QueueName, Store};
 
 /// A request that has passed the checks.
@@ -59,6 +61,7 @@ impl Target {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Route {
     Versions,
+    Description,
     Home,
     Ping,
     Health,
@@ -89,6 +92,7 @@ impl Route {
         let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
         let (name, part) = match segments[..] {
             [""] => return Some(Self::Home),
+            ["openapi.json"] => return Some(Self::Description),
             ["ping"] => return Some(Self::Ping),
             ["health"] => return Some(Self::Health),
             ["queues"] => return Some(Self::Queues),
@@ -110,7 +114,7 @@ impl Route {
         const GET: &[Method] = &[Method::GET];
         const POST: &[Method] = &[Method::POST];
         match self {
-            Self::Versions | Self::Home | Self::Health | Self::Queues => GET,
+            Self::Versions | Self::Description | Self::Home | Self::Health | Self::Queues => GET,
             Self::Ping => &[Method::GET, Method::HEAD],
             Self::Queue { part, .. } => match part {
                 Part::Itself => &[Method::DELETE, Method::GET, Method::PATCH, Method::PUT],
@@ -123,6 +127,12 @@ impl Route {
         }
     }
 
+    /// Whether it is for anybody, without a token and without headers: clients look at versions and
+    /// at the description before they have either.
+    fn is_public(&self) -> bool {
+        matches!(self, Self::Versions | Self::Description)
+    }
+
     /// Whether it is there only in `admin_mode`, and then only for the role `admin`.
     fn is_for_admins(&self) -> bool {
         *self == Self::Health
@@ -132,6 +142,7 @@ impl Route {
     fn label(&self) -> &'static str {
         match self {
             Self::Versions => "/",
+            Self::Description => "/v2/openapi.json",
             Self::Home => "/v2/",
             Self::Ping => "/v2/ping",
             Self::Health => "/v2/health",
@@ -197,12 +208,11 @@ async fn admit(
     route: Option<Route>,
     head: &Parts,
 ) -> Result<(Route, Option<Caller>), ApiError> {
-    let path = head.uri.path();
+    let public = route.as_ref().is_some_and(Route::is_public);
     let signed = access::is_signed(&head.headers);
     let trust = if signed {
         Trust::Signature
-    } else if path == "/" {
-        // Clients look for versions before they have a token.
+    } else if public {
         Trust::Headers
     } else {
         service.gate.identify(&head.headers).await?.map_or(Trust::Headers, Trust::Token)
@@ -213,7 +223,7 @@ async fn admit(
     if signed && !service.allows_signed(head) {
         return Err(ApiError::no_route());
     }
-    if route == Route::Versions {
+    if public {
         return Ok((route, None));
     }
     let ids = service.options.client_id_uuid_safe;
@@ -232,7 +242,11 @@ async fn answer(
     let (route, caller) = admit(&service, route, &head).await?;
     let Some(caller) = caller else {
         check_method(&route, &head.method)?;
-        return Ok(if head.method == Method::OPTIONS { options(&route) } else { home::versions() });
+        return Ok(match (&route, head.method) {
+            (_, Method::OPTIONS) => options(&route),
+            (Route::Description, _) => openapi::document(),
+            _ => home::versions(),
+        });
     };
     let query = Query::parse(head.uri.query());
     let stopping = head.extensions.get().cloned();
@@ -249,7 +263,9 @@ async fn answer(
             (Route::Ping, _) => home::ping(&call).await,
             (Route::Health, _) => Ok(health::show(&call).await),
             (Route::Queues, _) => queues::list(&call).await,
-            (Route::Versions | Route::Queue { .. }, _) => Err(ApiError::no_route()),
+            (Route::Versions | Route::Description | Route::Queue { .. }, _) => {
+                Err(ApiError::no_route())
+            }
         };
     };
     let name = QueueName::new(name).map_err(|error| ApiError::queue_name(&error))?;
@@ -298,6 +314,51 @@ mod tests {
 
     fn queue(name: &str, part: Part) -> Option<Route> {
         Some(Route::Queue { name: name.into(), part })
+    }
+
+    /// The next of all routes, in an order of their own: one that is new must be put in.
+    fn after(route: &Route) -> Option<Route> {
+        Some(match route {
+            Route::Versions => Route::Description,
+            Route::Description => Route::Home,
+            Route::Home => Route::Ping,
+            Route::Ping => Route::Health,
+            Route::Health => Route::Queues,
+            Route::Queues => return queue("q", Part::Itself),
+            Route::Queue { part, .. } => {
+                return queue(
+                    "q",
+                    match part {
+                        Part::Itself => Part::Stats,
+                        Part::Stats => Part::Purge,
+                        Part::Purge => Part::Share,
+                        Part::Share => Part::Messages,
+                        Part::Messages => Part::Message("m".into()),
+                        Part::Message(_) => Part::Claims,
+                        Part::Claims => Part::Claim("c".into()),
+                        Part::Claim(_) => return None,
+                    },
+                );
+            }
+        })
+    }
+
+    #[test]
+    fn every_route_is_described_and_nothing_else() {
+        let routes = std::iter::successors(Some(Route::Versions), after);
+        let served: Vec<(&str, Vec<String>)> = routes
+            .map(|route| {
+                let allow = route.allow().to_lowercase();
+                let mut methods: Vec<_> = allow.split(", ").map(str::to_owned).collect();
+                methods.sort();
+                (route.label(), methods)
+            })
+            .collect();
+        let mut described = openapi::operations();
+        for (path, methods) in &served {
+            assert_eq!(described.remove(*path).as_ref(), Some(methods), "{path}");
+        }
+        assert!(described.is_empty(), "described and not served: {described:?}");
     }
 
     #[test]

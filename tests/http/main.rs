@@ -6,6 +6,7 @@ mod claims;
 #[cfg(feature = "cli")]
 mod command;
 mod dead_letters;
+mod described;
 mod errors;
 mod headers;
 mod keystone;
@@ -119,7 +120,9 @@ impl Api {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (status, headers) = (response.status(), response.headers().clone());
         let bytes = response.into_body().collect().await.unwrap().to_bytes();
-        Answer { status, headers, text: String::from_utf8(bytes.to_vec()).unwrap() }
+        let answer = Answer { status, headers, text: String::from_utf8(bytes.to_vec()).unwrap() };
+        described::check(method, path, &answer);
+        answer
     }
 
     async fn get(&self, path: &str) -> Answer {
