@@ -78,7 +78,7 @@ pub use message::{ClientId, ContentType, MAX_BODY_BYTES, MAX_DELAY, MAX_TTL, Mes
 pub use name::{Project, QueueName};
 pub use queue::{
     Claim, ClaimOptions, DeleteWhere, ListOptions, MAX_BATCH, MAX_METADATA_BYTES, MessagePage,
-    Metadata, Queue, QueueStats,
+    Metadata, Popped, Queue, QueueStats,
 };
 pub use store::{NodeStatus, PoolStatus, QueuePage, Store, StoreBuilder};
 pub use token::{ClaimId, MAX_MARKER_LEN, Marker, MessageId};

@@ -67,6 +67,9 @@ pub enum ContentType {
     MessagePack,
     /// UTF-8 text.
     Text,
+    /// Encrypted by whoever posted it: bytes of which the library knows nothing. The service reads
+    /// and writes them ([`crate::http`]); the library has no keys.
+    Encrypted,
 }
 
 /// A message to be posted.
@@ -174,6 +177,7 @@ impl Envelope {
             ContentType::Json => 1,
             ContentType::MessagePack => 2,
             ContentType::Text => 3,
+            ContentType::Encrypted => 4,
         };
         let mut stored = Vec::with_capacity(body.len() + ENVELOPE_BYTES);
         rmp_serde::encode::write(
@@ -200,6 +204,7 @@ impl Envelope {
             1 => ContentType::Json,
             2 => ContentType::MessagePack,
             3 => ContentType::Text,
+            4 => ContentType::Encrypted,
             _ => return Err(broken("unknown content type")),
         };
         Ok(Self { content_type, body: stored.slice_ref(body) })

@@ -64,18 +64,29 @@ pub(super) async fn create(call: &Call, body: Body, target: &Target) -> Result<R
     let Some(claim) = target.queue.claim(&ClaimOptions { ttl, grace, limit }).await? else {
         return Ok(json::nothing());
     };
-    let messages = MessageView::all(target, &claim.messages);
+    let messages = match call.readable(target, claim.messages).await {
+        Ok(messages) => messages,
+        Err(error) => {
+            // Nobody will work on what nobody was given.
+            if let Err(error) = target.queue.release(&claim.id).await {
+                tracing::warn!(%error, "a claim that nobody was given goes on until its end");
+            }
+            return Err(error);
+        }
+    };
+    let messages = MessageView::all(target, &messages);
     json::created(&path(target, &claim.id), &Claimed { messages })
 }
 
 /// `GET …/claims/{id}`.
-pub(super) async fn show(target: &Target, id: &str) -> Result<Response, ApiError> {
+pub(super) async fn show(call: &Call, target: &Target, id: &str) -> Result<Response, ApiError> {
     let claim = target.queue.read_claim(&parse(id)?).await?;
+    let messages = call.readable(target, claim.messages).await?;
     Ok(json::ok(&ClaimView {
         href: path(target, &claim.id),
         ttl: claim.ttl.as_secs(),
         age: claim.age.as_secs(),
-        messages: MessageView::all(target, &claim.messages),
+        messages: MessageView::all(target, &messages),
     }))
 }
 

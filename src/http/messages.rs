@@ -9,6 +9,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use super::body::Most;
+use super::encryption::Readable;
 use super::error::ApiError;
 use super::json::{self, JsonBody};
 use super::limits::{self, ServiceOptions};
@@ -17,6 +18,7 @@ use super::queues::Link;
 use super::routes::{Call, Target};
 use crate::{
     ClaimId, DeleteWhere, ErrorKind, ListOptions, Marker, Message, MessageId, Metadata, NewMessage,
+    Popped,
 };
 
 /// Longest `Location`: what servers and clients commonly take as one header.
@@ -54,7 +56,7 @@ struct PoppedMessage<'a> {
 }
 
 #[derive(Serialize)]
-struct Popped<'a> {
+struct PoppedMessages<'a> {
     messages: Vec<PoppedMessage<'a>>,
 }
 
@@ -64,7 +66,7 @@ struct Posted {
 }
 
 impl<'a> MessageView<'a> {
-    pub(super) fn new(target: &Target, message: &'a Message) -> Self {
+    fn new(target: &Target, message: &'a Message) -> Self {
         let id = message.id.to_string();
         let mut href = format!("{}/messages/{id}", target.path());
         if let Some(claim) = &message.claim {
@@ -74,7 +76,7 @@ impl<'a> MessageView<'a> {
         Self { id, href, ttl, age, body: JsonBody(message) }
     }
 
-    pub(super) fn all(target: &Target, messages: &'a [Message]) -> Vec<Self> {
+    pub(super) fn all(target: &Target, messages: &'a Readable) -> Vec<Self> {
         messages.iter().map(|message| Self::new(target, message)).collect()
     }
 }
@@ -97,7 +99,16 @@ pub(super) async fn post(call: &Call, body: Body, target: &Target) -> Result<Res
         )));
     }
     // Parsed, a body takes many times its bytes: as late and as little of it as can be.
-    let messages = new_messages(json::parse_key(&bytes, "messages")?, defaults, options)?;
+    let keys = call.keys().await;
+    let written = |body: &Value| match metadata.wants_encryption() {
+        true => {
+            let sealed = keys.seal(&call.caller.project, &target.name, &body.to_string());
+            sealed.map_err(ApiError::unsealed)
+        }
+        false => Ok(NewMessage::json(body)?),
+    };
+    let given = json::parse_key(&bytes, "messages")?;
+    let messages = new_messages(given, defaults, options, &written)?;
     if !exists {
         target.queue.create(&Metadata::default()).await?;
     }
@@ -130,11 +141,12 @@ fn posted(
     json::created(&location, &Posted { resources })
 }
 
-/// The messages of a request.
+/// The messages of a request, each made of its body by `written`.
 fn new_messages(
     messages: Option<Value>,
     defaults: MessageDefaults,
     options: &ServiceOptions,
+    written: &impl Fn(&Value) -> Result<NewMessage, ApiError>,
 ) -> Result<Vec<NewMessage>, ApiError> {
     let Some(Value::Array(items)) = messages else {
         return Err(ApiError::body("\"messages\" must be an array."));
@@ -143,13 +155,14 @@ fn new_messages(
         return Err(ApiError::body("No messages could be found: the array is empty."));
     }
     // Each is freed as soon as it is read.
-    items.into_iter().map(|item| new_message(&item, defaults, options)).collect()
+    items.into_iter().map(|item| new_message(&item, defaults, options, written)).collect()
 }
 
 fn new_message(
     item: &Value,
     defaults: MessageDefaults,
     options: &ServiceOptions,
+    written: &impl Fn(&Value) -> Result<NewMessage, ApiError>,
 ) -> Result<NewMessage, ApiError> {
     let item = item.as_object().ok_or_else(|| ApiError::body("A message must be an object."))?;
     let body = item.get("body").ok_or_else(|| ApiError::body("A message needs a \"body\"."))?;
@@ -161,7 +174,7 @@ fn new_message(
         Some(delay) => options.message_delay("delay").of_json(delay)?,
         None => defaults.delay_s,
     };
-    let message = NewMessage::json(body)?
+    let message = written(body)?
         .with_ttl(Duration::from_secs(ttl_s))?
         .with_delay(Duration::from_secs(delay_s))?;
     Ok(message)
@@ -178,6 +191,7 @@ pub(super) async fn list(call: &Call, target: &Target) -> Result<Response, ApiEr
         if messages.is_empty() {
             return Err(ApiError::not_found("None of these messages is there."));
         }
+        let messages = call.readable(target, messages).await?;
         let messages = MessageView::all(target, &messages);
         return Ok(json::ok(&MessageList { messages, links: None }));
     }
@@ -200,7 +214,8 @@ pub(super) async fn list(call: &Call, target: &Target) -> Result<Response, ApiEr
         let path = format!("{}/messages", target.path());
         Link::next(query.next(&path, &repeated, &marker.to_string()))
     });
-    let messages = MessageView::all(target, &page.messages);
+    let messages = call.readable(target, page.messages).await?;
+    let messages = MessageView::all(target, &messages);
     Ok(json::ok(&MessageList { messages, links: Some(link.into_iter().collect()) }))
 }
 
@@ -223,8 +238,9 @@ fn known(ids: &[String]) -> Vec<MessageId> {
 }
 
 /// `GET …/messages/{id}`.
-pub(super) async fn show(target: &Target, id: &str) -> Result<Response, ApiError> {
+pub(super) async fn show(call: &Call, target: &Target, id: &str) -> Result<Response, ApiError> {
     let found = target.queue.get(&known(&[id.to_owned()])).await?;
+    let found = call.readable(target, found).await?;
     let message = found.first().ok_or_else(|| ApiError::not_found("There is no such message."))?;
     Ok(json::ok(&MessageView::new(target, message)))
 }
@@ -259,7 +275,7 @@ pub(super) async fn delete_some(call: &Call, target: &Target) -> Result<Response
         (false, true) => {
             let pop = call.query.integer("pop")?;
             let limit = limits::count("pop", pop, options.max_messages_per_claim_or_pop)?;
-            pop_messages(target, limit).await
+            pop_messages(call, target, limit).await
         }
         (true, true) | (false, false) => {
             Err(ApiError::request("Exactly one of the parameters ids and pop must be given."))
@@ -285,8 +301,18 @@ async fn delete_claimed(
     }
 }
 
-async fn pop_messages(target: &Target, limit: usize) -> Result<Response, ApiError> {
-    let messages = target.queue.pop(limit).await?;
+/// Leaves what cannot be decrypted: popped, it would be gone.
+async fn pop_messages(call: &Call, target: &Target, limit: usize) -> Result<Response, ApiError> {
+    let (keys, project, queue) =
+        (call.keys().await, call.caller.project.clone(), target.name.clone());
+    let is_readable =
+        move |message: &Message| keys.open(&project, &queue, message.clone()).is_ok();
+    let Popped { mut messages, refused } = target.queue.pop_while(limit, is_readable).await?;
+    if messages.is_empty() {
+        // Fails for the same reason.
+        messages.extend(refused);
+    }
+    let messages = call.readable(target, messages).await?;
     let messages = messages
         .iter()
         .map(|message| PoppedMessage {
@@ -299,7 +325,7 @@ async fn pop_messages(target: &Target, limit: usize) -> Result<Response, ApiErro
             claim_count: message.claim_count,
         })
         .collect();
-    Ok(json::ok(&Popped { messages }))
+    Ok(json::ok(&PoppedMessages { messages }))
 }
 
 #[cfg(test)]
@@ -308,10 +334,14 @@ mod tests {
 
     use super::*;
 
+    fn written(body: &Value) -> Result<NewMessage, ApiError> {
+        Ok(NewMessage::json(body)?)
+    }
+
     fn parsed(messages: Value) -> Result<Vec<NewMessage>, ApiError> {
         let options = ServiceOptions::default();
         let defaults = QueueMetadata::default().message_defaults(&options);
-        new_messages(Some(messages), defaults, &options)
+        new_messages(Some(messages), defaults, &options, &written)
     }
 
     #[test]
@@ -346,7 +376,7 @@ mod tests {
         let metadata = json!({"_default_message_ttl": 70, "_default_message_delay": 5});
         let metadata = QueueMetadata(metadata.as_object().unwrap().clone());
         let defaults = metadata.message_defaults(&options);
-        let built = new_messages(Some(json!([{"body": 1}])), defaults, &options).unwrap();
+        let built = new_messages(Some(json!([{"body": 1}])), defaults, &options, &written).unwrap();
         let wanted = NewMessage::json(&json!(1))
             .and_then(|message| message.with_ttl(Duration::from_secs(70)))
             .and_then(|message| message.with_delay(Duration::from_secs(5)));

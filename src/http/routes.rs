@@ -15,10 +15,11 @@ use uuid::Uuid;
 
 use super::body::{Most, Received};
 use super::checks::{self, Caller, Trust};
+use super::encryption::{KeyRing, Readable};
 use super::error::ApiError;
 use super::params::{self, Query};
 use super::{Service, access, claims, health, home, messages, msgpack, queues, share, stats};
-use crate::{Queue, QueueName, Store};
+use crate::{Message, Queue, QueueName, Store};
 
 /// A request that has passed the checks.
 pub(super) struct Call {
@@ -36,6 +37,20 @@ impl Call {
     /// Reads the request's body.
     pub(super) async fn read(&self, body: Body, most: Most) -> Result<Received, ApiError> {
         self.service.bodies.read(&self.caller.project, &self.headers, body, most).await
+    }
+
+    /// The keys by which bodies are encrypted.
+    pub(super) async fn keys(&self) -> Arc<KeyRing> {
+        self.service.keys.now().await
+    }
+
+    /// Messages of a queue as they were posted.
+    pub(super) async fn readable(
+        &self,
+        target: &Target,
+        messages: Vec<Message>,
+    ) -> Result<Readable, ApiError> {
+        Readable::of(&*self.keys().await, &self.caller.project, &target.name, messages)
     }
 }
 
@@ -263,10 +278,10 @@ async fn answer(
         (Part::Messages, Method::POST) => messages::post(&call, body, &target).await,
         (Part::Messages, Method::GET) => messages::list(&call, &target).await,
         (Part::Messages, Method::DELETE) => messages::delete_some(&call, &target).await,
-        (Part::Message(id), Method::GET) => messages::show(&target, id).await,
+        (Part::Message(id), Method::GET) => messages::show(&call, &target, id).await,
         (Part::Message(id), Method::DELETE) => messages::delete(&call, &target, id).await,
         (Part::Claims, Method::POST) => claims::create(&call, body, &target).await,
-        (Part::Claim(id), Method::GET) => claims::show(&target, id).await,
+        (Part::Claim(id), Method::GET) => claims::show(&call, &target, id).await,
         (Part::Claim(id), Method::PATCH) => claims::renew(&call, body, &target, id).await,
         (Part::Claim(id), Method::DELETE) => claims::release(&target, id).await,
         _ => Err(ApiError::no_method(route.allow())),

@@ -5,6 +5,7 @@ mod access;
 mod claims;
 #[cfg(feature = "cli")]
 mod command;
+mod encryption;
 mod errors;
 mod headers;
 mod keystone;
@@ -29,7 +30,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use roundelay::Store;
-use roundelay::http::{Gate, Metrics, ServiceOptions, guarded_router};
+use roundelay::http::{EncryptionKeys, Gate, Metrics, ServiceOptions, encrypting_router};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
@@ -89,9 +90,13 @@ impl Api {
 
     async fn guarded(options: ServiceOptions, gate: Gate) -> Self {
         let store = Store::builder().embedded(3).open().await.unwrap();
+        Self::on(store, options, gate, EncryptionKeys::none())
+    }
+
+    fn on(store: Store, options: ServiceOptions, gate: Gate, keys: EncryptionKeys) -> Self {
         let headers = vec![("client-id", CLIENT.into()), ("x-project-id", "p".into())];
         let metrics = Metrics::new(store.clone());
-        let router = guarded_router(store.clone(), options, gate, metrics);
+        let router = encrypting_router(store.clone(), options, gate, keys, metrics);
         Self { store, router, headers }
     }
 
