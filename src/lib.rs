@@ -62,6 +62,7 @@ mod error;
 pub mod http;
 pub mod id;
 mod message;
+mod metrics;
 mod name;
 pub mod node;
 mod pool;
@@ -75,6 +76,7 @@ pub use config::Config;
 pub use env::Env;
 pub use error::{Error, ErrorKind, Outcome};
 pub use message::{ClientId, ContentType, MAX_BODY_BYTES, MAX_DELAY, MAX_TTL, Message, NewMessage};
+pub use metrics::{CallMetrics, Census, Metrics, NodeMetrics};
 pub use name::{Project, QueueName};
 pub use queue::{
     Claim, ClaimOptions, DeleteWhere, ListOptions, MAX_BATCH, MAX_METADATA_BYTES, MessagePage,

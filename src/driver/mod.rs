@@ -20,6 +20,7 @@ use crate::token::QueueTag;
 pub(crate) mod ask;
 mod behind;
 pub(crate) mod bootstrap;
+mod census;
 pub(crate) mod changes;
 pub(crate) mod claim;
 pub(crate) mod delete;
@@ -60,6 +61,7 @@ pub(crate) struct Core {
     sweep_at: AtomicUsize,
     /// Queues one of whose segments may have ended.
     pub(crate) attention: Mutex<BTreeSet<String>>,
+    census: census::Counting,
     tasks: Mutex<Option<JoinSet<()>>>,
 }
 
@@ -100,6 +102,7 @@ impl Core {
             queues: Mutex::default(),
             sweep_at: AtomicUsize::new(2 * QUEUES_KEPT),
             attention: Mutex::default(),
+            census: census::Counting::default(),
             tasks: Mutex::new(Some(JoinSet::new())),
         });
         core.spawn(upkeep::run(Arc::downgrade(&core)));

@@ -74,7 +74,7 @@ pub(super) async fn create(call: &Call, body: Body, target: &Target) -> Result<R
             return Err(error);
         }
     };
-    let messages = MessageView::all(target, &messages);
+    let messages = MessageView::all(call, target, &messages);
     json::created(&path(target, &claim.id), &Claimed { messages })
 }
 
@@ -86,7 +86,7 @@ pub(super) async fn show(call: &Call, target: &Target, id: &str) -> Result<Respo
         href: path(target, &claim.id),
         ttl: claim.ttl.as_secs(),
         age: claim.age.as_secs(),
-        messages: MessageView::all(target, &messages),
+        messages: MessageView::all(call, target, &messages),
     }))
 }
 

@@ -9,6 +9,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use super::body::Most;
+use super::checksum;
 use super::encryption::Readable;
 use super::error::ApiError;
 use super::json::{self, JsonBody};
@@ -35,6 +36,8 @@ pub(super) struct MessageView<'a> {
     ttl: u64,
     age: u64,
     body: JsonBody<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checksum: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -53,6 +56,8 @@ struct PoppedMessage<'a> {
     body: JsonBody<'a>,
     claim_id: Option<String>,
     claim_count: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checksum: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -66,19 +71,24 @@ struct Posted {
 }
 
 impl<'a> MessageView<'a> {
-    fn new(target: &Target, message: &'a Message) -> Self {
+    fn new(call: &Call, target: &Target, message: &'a Message) -> Self {
         let id = message.id.to_string();
         let mut href = format!("{}/messages/{id}", target.path());
         if let Some(claim) = &message.claim {
             href.push_str(&format!("?claim_id={claim}"));
         }
         let (ttl, age) = (message.ttl.as_secs(), message.age.as_secs());
-        Self { id, href, ttl, age, body: JsonBody(message) }
+        Self { id, href, ttl, age, body: JsonBody(message), checksum: checksum(call, message) }
     }
 
-    pub(super) fn all(target: &Target, messages: &'a Readable) -> Vec<Self> {
-        messages.iter().map(|message| Self::new(target, message)).collect()
+    pub(super) fn all(call: &Call, target: &Target, messages: &'a Readable) -> Vec<Self> {
+        messages.iter().map(|message| Self::new(call, target, message)).collect()
     }
+}
+
+/// The checksum of a message's body, if the service shows them.
+fn checksum(call: &Call, message: &Message) -> Option<String> {
+    call.service.options.enable_checksum.then(|| checksum::of(message)).flatten()
 }
 
 /// `POST …/messages`: creates the queue if it has to.
@@ -192,7 +202,7 @@ pub(super) async fn list(call: &Call, target: &Target) -> Result<Response, ApiEr
             return Err(ApiError::not_found("None of these messages is there."));
         }
         let messages = call.readable(target, messages).await?;
-        let messages = MessageView::all(target, &messages);
+        let messages = MessageView::all(call, target, &messages);
         return Ok(json::ok(&MessageList { messages, links: None }));
     }
     let mut options = ListOptions {
@@ -215,7 +225,7 @@ pub(super) async fn list(call: &Call, target: &Target) -> Result<Response, ApiEr
         Link::next(query.next(&path, &repeated, &marker.to_string()))
     });
     let messages = call.readable(target, page.messages).await?;
-    let messages = MessageView::all(target, &messages);
+    let messages = MessageView::all(call, target, &messages);
     Ok(json::ok(&MessageList { messages, links: Some(link.into_iter().collect()) }))
 }
 
@@ -242,7 +252,7 @@ pub(super) async fn show(call: &Call, target: &Target, id: &str) -> Result<Respo
     let found = target.queue.get(&known(&[id.to_owned()])).await?;
     let found = call.readable(target, found).await?;
     let message = found.first().ok_or_else(|| ApiError::not_found("There is no such message."))?;
-    Ok(json::ok(&MessageView::new(target, message)))
+    Ok(json::ok(&MessageView::new(call, target, message)))
 }
 
 /// `DELETE …/messages/{id}`.
@@ -305,8 +315,7 @@ async fn delete_claimed(
 async fn pop_messages(call: &Call, target: &Target, limit: usize) -> Result<Response, ApiError> {
     let (keys, project, queue) =
         (call.keys().await, call.caller.project.clone(), target.name.clone());
-    let is_readable =
-        move |message: &Message| keys.open(&project, &queue, message.clone()).is_ok();
+    let is_readable = move |message: &Message| keys.open(&project, &queue, message.clone()).is_ok();
     let Popped { mut messages, refused } = target.queue.pop_while(limit, is_readable).await?;
     if messages.is_empty() {
         // Fails for the same reason.
@@ -323,6 +332,7 @@ async fn pop_messages(call: &Call, target: &Target, limit: usize) -> Result<Resp
             // Only unclaimed messages are popped; the claim that popping takes is nobody's.
             claim_id: None,
             claim_count: message.claim_count,
+            checksum: checksum(call, message),
         })
         .collect();
     Ok(json::ok(&PoppedMessages { messages }))

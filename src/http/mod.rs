@@ -13,6 +13,7 @@
 mod access;
 mod body;
 mod checks;
+mod checksum;
 mod claims;
 mod date;
 mod encryption;

@@ -11,4 +11,5 @@ pub(crate) mod manifest;
 pub(crate) mod placement;
 pub(crate) mod register;
 pub(crate) mod tail;
+pub(crate) mod turnover;
 pub(crate) mod view;

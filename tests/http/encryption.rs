@@ -142,10 +142,7 @@ async fn a_service_without_a_key_takes_no_encrypted_queue_and_no_message_for_one
     let patching = without.having("content-type", Some(PATCH_TYPE));
     let refused = patching.send("PATCH", "/v2/queues/r", patch.to_string()).await;
     refused.fails(400, "Invalid API request");
-    assert_eq!(
-        without.get("/v2/queues/r").await.json()["_enable_encrypt_messages"],
-        json!(false)
-    );
+    assert_eq!(without.get("/v2/queues/r").await.json()["_enable_encrypt_messages"], json!(false));
     let message = json!({"messages": [{"body": "plain text"}]});
     let refused = without.post("/v2/queues/q/messages", message).await.fails(503, UNAVAILABLE);
     assert!(refused.text.contains("Nothing was changed"), "{refused:?}");
@@ -259,7 +256,8 @@ async fn a_body_that_was_changed_or_moved_is_an_error_and_can_be_deleted() {
     let api = encrypted().await;
     post(&api, json!("plain text")).await;
     let original = stored(&api, "q").await.remove(0).body;
-    queue(&api, "p", "q").delete_messages(&[stored(&api, "q").await[0].id], &DeleteWhere::Any)
+    queue(&api, "p", "q")
+        .delete_messages(&[stored(&api, "q").await[0].id], &DeleteWhere::Any)
         .await
         .unwrap();
     let mut changed = original.to_vec();
@@ -331,6 +329,39 @@ async fn messages_that_are_encrypted_go_in_and_out_as_messagepack_too() {
     let body = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();
     let shown: Value = rmp_serde::from_slice(&body).unwrap();
     assert_eq!(bodies(&shown), [json!({"a": 1})]);
+}
+
+#[tokio::test]
+async fn a_checksum_of_the_body_is_shown_in_every_way_of_reading_if_the_service_is_told_to() {
+    let mut options = ServiceOptions::default();
+    options.enable_checksum = true;
+    let store = Store::builder().embedded(3).open().await.unwrap();
+    let keys = EncryptionKeys::open(key_file(&[("a", 1)]).path()).unwrap();
+    let api = Api::on(store.clone(), options, Gate::open(), keys);
+    for encrypt in [false, true] {
+        let asked = json!({"_enable_encrypt_messages": encrypt}).to_string();
+        api.send("PUT", "/v2/queues/q", asked).await.is(201);
+        // As Python's json.dumps and hashlib make them.
+        for (body, wanted) in [
+            (json!(1), json!("MD5:c4ca4238a0b923820dcc509a6f75849b")),
+            (json!("text"), json!("MD5:20cd815523e5806aec29a57282b0d49f")),
+            (json!({"a": [1.5, "é"]}), json!("MD5:77e7c7e220eadbcdcd0d08e2a21e27b6")),
+            (json!(null), Value::Null),
+        ] {
+            let path = post(&api, body.clone()).await;
+            let answers = read_in_every_way(&api, &path).await;
+            assert_eq!(answers.len(), 8, "{answers:?}");
+            for (way, answer) in answers {
+                let shown = answer.json();
+                let shown = if way == "id" { &shown } else { &shown["messages"][0] };
+                assert_eq!(shown.get("checksum").unwrap_or(&Value::Null), &wanted, "{way}");
+            }
+        }
+        api.delete("/v2/queues/q").await.is(204);
+    }
+    let plain = without_keys(&store);
+    let path = post(&plain, json!(1)).await;
+    assert!(plain.get(&path).await.is(200).json().get("checksum").is_none());
 }
 
 #[test]

@@ -9,6 +9,8 @@ mod encryption;
 mod errors;
 mod headers;
 mod keystone;
+#[cfg(feature = "cli")]
+mod killed;
 mod messages;
 mod metrics;
 mod msgpack;

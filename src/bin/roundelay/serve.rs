@@ -54,13 +54,8 @@ pub(crate) async fn run(settings: Settings, args: Args) -> Result<(), Failure> {
         None => None,
     };
     announce(&settings, address);
-    let router = http::encrypting_router(
-        store.clone(),
-        settings.service,
-        gate,
-        keys,
-        metrics.clone(),
-    );
+    let router =
+        http::encrypting_router(store.clone(), settings.service, gate, keys, metrics.clone());
     let (stop, stopping) = watch::channel(());
     let shutdown = async move {
         let (mut interrupted, mut terminated) = (interrupted, terminated);

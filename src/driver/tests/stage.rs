@@ -12,6 +12,7 @@ use crate::id::{
     ClaimKey, Fencing, Generation, MessageRef, NodeId, Placement, ProducerId, ReplicaAt, SegmentNo,
     Version,
 };
+use crate::message::{ContentType, Envelope};
 use crate::name::{Project, QueueName};
 use crate::node::{
     Append, Appended, Coverage, Delete, Deleted, Got, Guard, Held, Hold, Op, Open, Role, SegmentOf,
@@ -57,7 +58,7 @@ impl Stage {
             client: None,
             ttl_ms: 600_000,
             delay_ms: 0,
-            envelope: bytes::Bytes::from_static(body),
+            envelope: Envelope::encode(ContentType::Text, body).unwrap(),
         };
         let bytes = Block::of([record(b"one"), record(b"two")]).encode();
         let append = Op::Append(Append { at, producer: PRODUCER, block: 1, noted: 0, bytes });

@@ -81,7 +81,8 @@ fn key(entry: &Entry) -> Result<Key, String> {
     }
     let secret = HEXLOWER_PERMISSIVE.decode(entry.key.as_bytes());
     let secret = secret.ok().filter(|secret| secret.len() == KEY_BYTES);
-    let secret = secret.ok_or_else(|| format!("key must have {} hexadecimal digits", 2 * KEY_BYTES))?;
+    let secret =
+        secret.ok_or_else(|| format!("key must have {} hexadecimal digits", 2 * KEY_BYTES))?;
     Ok(Key { id: id.clone(), secret: Salt::new(HKDF_SHA256, SALT).extract(&secret) })
 }
 

@@ -2,6 +2,7 @@
 
 mod basic;
 mod cluster;
+mod counting;
 mod failing;
 mod processes;
 mod storm;
