@@ -215,6 +215,7 @@ impl ApiError {
                 Self::busy("The system gave no random bytes. Nothing was changed.", RETRY_AFTER_S)
             }
             SealError::Message(error) => Self::from(error),
+            SealError::Unreadable(_) => Self::defect(error.to_string()),
         }
     }
 

@@ -1,5 +1,6 @@
 //! `/v2/queues/{q}/messages`: post, list, get, delete, pop.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -313,15 +314,18 @@ async fn delete_claimed(
 
 /// Leaves what cannot be decrypted: popped, it would be gone.
 async fn pop_messages(call: &Call, target: &Target, limit: usize) -> Result<Response, ApiError> {
-    let (keys, project, queue) =
-        (call.keys().await, call.caller.project.clone(), target.name.clone());
-    let is_readable = move |message: &Message| keys.open(&project, &queue, message.clone()).is_ok();
+    let (project, queue, keys) = (&call.caller.project, &target.name, call.keys().await);
+    let is_readable = {
+        // The same keys as below: others may not open what these let go.
+        let (project, queue, keys) = (project.clone(), queue.clone(), Arc::clone(&keys));
+        move |message: &Message| keys.open(&project, &queue, message.clone()).is_ok()
+    };
     let Popped { mut messages, refused } = target.queue.pop_while(limit, is_readable).await?;
     if messages.is_empty() {
         // Fails for the same reason.
         messages.extend(refused);
     }
-    let messages = call.readable(target, messages).await?;
+    let messages = Readable::of(&keys, project, queue, messages)?;
     let messages = messages
         .iter()
         .map(|message| PoppedMessage {

@@ -298,6 +298,31 @@ async fn a_body_that_was_changed_or_moved_is_an_error_and_can_be_deleted() {
 }
 
 #[tokio::test]
+async fn a_message_that_is_moved_is_encrypted_anew_for_its_new_queue() {
+    let api = encrypted().await;
+    let file = key_file(&[("b", 2), ("a", 1)]);
+    let keys = EncryptionKeys::open(file.path()).unwrap().now().await;
+    let (project, from, to) =
+        (Project::new("p").unwrap(), QueueName::new("q").unwrap(), QueueName::new("r").unwrap());
+    post(&api, json!("plain text")).await;
+    let message = stored(&api, "q").await.remove(0);
+    let moved = keys.moved(&project, &from, &to, &message).unwrap();
+    api.send("PUT", "/v2/queues/r", "{}").await.is(201);
+    queue(&api, "p", "r").post(vec![moved], None).await.unwrap();
+    assert_eq!(stored(&api, "r").await[0].content_type, ContentType::Encrypted);
+    let both = with_keys(&api.store, &[("b", 2), ("a", 1)]);
+    let path = "/v2/queues/r/messages?echo=true";
+    assert_eq!(bodies(&both.get(path).await.is(200).json()), [json!("plain text")]);
+    // It was of another queue, or nobody can read it: it is not passed on as it is.
+    assert!(keys.moved(&project, &to, &from, &message).is_err());
+    assert!(EncryptionKeys::none().now().await.moved(&project, &from, &to, &message).is_err());
+    let mut plain = message.clone();
+    plain.content_type = ContentType::Text;
+    let moved = EncryptionKeys::none().now().await.moved(&project, &from, &to, &plain).unwrap();
+    assert_eq!(moved, NewMessage::new(ContentType::Text, message.body).unwrap());
+}
+
+#[tokio::test]
 async fn pop_gives_what_is_readable_and_leaves_the_rest() {
     let api = encrypted().await;
     let readable = [post(&api, json!(1)).await, post(&api, json!(2)).await];

@@ -6,7 +6,7 @@ use data_encoding::HEXLOWER_PERMISSIVE;
 use ring::hkdf::{HKDF_SHA256, Prk, Salt};
 use serde::Deserialize;
 
-use super::super::reread;
+use crate::http::reread;
 
 /// Bytes of a key.
 const KEY_BYTES: usize = 32;

@@ -66,6 +66,8 @@ pub enum SealError {
     NoRandomness,
     /// It cannot be posted.
     Message(Error),
+    /// It is encrypted already, and cannot be decrypted.
+    Unreadable(Unreadable),
 }
 
 impl fmt::Display for SealError {
@@ -74,11 +76,18 @@ impl fmt::Display for SealError {
             Self::NoKey => f.write_str("there is no key of encryption"),
             Self::NoRandomness => f.write_str("the system gave no random bytes"),
             Self::Message(error) => error.fmt(f),
+            Self::Unreadable(why) => write!(f, "it cannot be decrypted: {why}"),
         }
     }
 }
 
 impl std::error::Error for SealError {}
+
+impl From<Unreadable> for SealError {
+    fn from(why: Unreadable) -> Self {
+        Self::Unreadable(why)
+    }
+}
 
 impl From<Error> for SealError {
     fn from(error: Error) -> Self {
@@ -129,6 +138,26 @@ impl KeyRing {
         let sealed = sealed::seal(&key.id, &key.secret, place, json.as_bytes())
             .map_err(|_| SealError::NoRandomness)?;
         Ok(NewMessage::new(ContentType::Encrypted, sealed)?)
+    }
+
+    /// What a message of one queue is in another one of the same project: encrypted anew if it is
+    /// encrypted, since a body can be read in its own queue only. Times are those of any new message.
+    ///
+    /// # Errors
+    /// It cannot be decrypted, or not be encrypted anew.
+    pub fn moved(
+        &self,
+        project: &Project,
+        from: &QueueName,
+        to: &QueueName,
+        message: &Message,
+    ) -> Result<NewMessage, SealError> {
+        if message.content_type != ContentType::Encrypted {
+            return Ok(NewMessage::new(message.content_type, message.body.clone())?);
+        }
+        let message = self.open(project, from, message.clone())?;
+        // It is JSON text.
+        self.seal(project, to, &String::from_utf8_lossy(&message.body))
     }
 
     /// A message of this queue as it was posted; one that is not encrypted is left as it is.
