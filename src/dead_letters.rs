@@ -1,10 +1,12 @@
 //! Dead letters: messages that were claimed too often, and where they go.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::message::Message;
+use crate::error::Error;
+use crate::message::{Message, NewMessage};
 use crate::queue::Queue;
 
 /// What becomes of messages that are claimed again and again and never deleted.
@@ -16,6 +18,29 @@ pub struct DeadLetters {
     pub queue: Queue,
     /// How long messages live there; `None`: for the rest of their lives.
     pub ttl: Option<Duration>,
+    /// What a message is there, if not what it was: one that is encrypted for its queue, for instance.
+    pub rewrite: Option<Rewrite>,
+}
+
+/// Makes of a message what it is to be in its queue of dead letters. Its times are set later.
+#[derive(Clone)]
+pub struct Rewrite(Arc<Rewriting>);
+
+type Rewriting = dyn Fn(&Message) -> Result<NewMessage, Error> + Send + Sync;
+
+impl Rewrite {
+    /// By a function. What it refuses is not moved, and claimed by nobody.
+    pub fn new(
+        rewrite: impl Fn(&Message) -> Result<NewMessage, Error> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(rewrite))
+    }
+}
+
+impl std::fmt::Debug for Rewrite {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Rewrite")
+    }
 }
 
 impl DeadLetters {
@@ -23,6 +48,14 @@ impl DeadLetters {
     #[must_use]
     pub fn takes(&self, message: &Message) -> bool {
         message.claim_count > self.max_claims
+    }
+
+    /// What a message is as a dead letter.
+    pub(crate) fn letter(&self, message: &Message) -> Result<NewMessage, Error> {
+        match &self.rewrite {
+            Some(Rewrite(rewrite)) => rewrite(message),
+            None => NewMessage::new(message.content_type, message.body.clone()),
+        }
     }
 }
 

@@ -66,6 +66,7 @@ mod error;
 pub mod http;
 pub mod id;
 mod message;
+mod metrics;
 mod name;
 pub mod node;
 mod once;
@@ -77,15 +78,16 @@ pub mod time;
 mod token;
 
 pub use config::Config;
-pub use dead_letters::{DeadLetters, Origin};
+pub use dead_letters::{DeadLetters, Origin, Rewrite};
 pub use env::Env;
 pub use error::{Error, ErrorKind, Outcome};
 pub use message::{ClientId, ContentType, MAX_BODY_BYTES, MAX_DELAY, MAX_TTL, Message, NewMessage};
+pub use metrics::{CallMetrics, Census, Metrics, NodeMetrics};
 pub use name::{Project, QueueName};
 pub use once::{IdempotencyKey, KEY_KEPT, MAX_KEY_LEN};
 pub use queue::{
     Claim, ClaimOptions, DeleteWhere, ListOptions, MAX_BATCH, MAX_METADATA_BYTES, MessagePage,
-    Metadata, Queue, QueueStats,
+    Metadata, Popped, Queue, QueueStats,
 };
 pub use store::{NodeStatus, PoolStatus, QueuePage, Store, StoreBuilder};
 pub use token::{ClaimId, MAX_MARKER_LEN, Marker, MessageId};

@@ -68,6 +68,9 @@ pub enum ContentType {
     MessagePack,
     /// UTF-8 text.
     Text,
+    /// Encrypted by whoever posted it: bytes of which the library knows nothing. The service reads
+    /// and writes them ([`crate::http`]); the library has no keys.
+    Encrypted,
 }
 
 /// A message to be posted.
@@ -237,6 +240,7 @@ impl ContentType {
             Self::Json => 1,
             Self::MessagePack => 2,
             Self::Text => 3,
+            Self::Encrypted => 4,
         }
     }
 }
@@ -262,6 +266,7 @@ impl Envelope {
             1 => ContentType::Json,
             2 => ContentType::MessagePack,
             3 => ContentType::Text,
+            4 => ContentType::Encrypted,
             _ => return Err(broken("unknown content type")),
         };
         Ok(Self { content_type, body: stored.slice_ref(body), origin })

@@ -20,6 +20,7 @@ pub(crate) use crate::driver::registers::{Change, Registers};
 use crate::env::Env;
 use crate::error::Error;
 use crate::id::{Cookie, NodeId, PoolId, ProducerId, ReplicaAt};
+use crate::metrics::{Counters, NodeMetrics};
 use crate::node::{Node, NodeError, Op, Reply, Watch};
 use crate::protocol::view::REGISTER;
 pub(crate) use crate::protocol::view::{PoolView, REGISTER as POOL_REGISTER};
@@ -45,6 +46,7 @@ pub(crate) struct Core {
     pub(crate) nodes: Arc<Nodes>,
     pub(crate) registers: Registers,
     pub(crate) view: Mutex<Arc<PoolView>>,
+    counters: Counters,
 }
 
 impl Core {
@@ -57,7 +59,7 @@ impl Core {
         registers: Registers,
     ) -> Self {
         let view = Mutex::new(Arc::new(unknown_view(id)));
-        Self { id, me, config, env, nodes, registers, view }
+        Self { id, me, config, env, nodes, registers, view, counters: Counters::default() }
     }
 
     pub(crate) fn view(&self) -> Arc<PoolView> {
@@ -220,6 +222,16 @@ impl Pool {
             nodes: nodes.collect(),
             keeper_epoch: view.keepers.epoch.0,
         }
+    }
+
+    /// What is counted of this process's work, but for the calls to nodes.
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.core.counters
+    }
+
+    /// What is counted of the calls to nodes.
+    pub(crate) fn node_metrics(&self) -> Vec<NodeMetrics> {
+        self.core.nodes.metrics()
     }
 
     /// What the background work holds on to.

@@ -128,6 +128,16 @@ pub struct Claim {
     pub messages: Vec<Message>,
 }
 
+/// Messages that were taken out of a queue.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[non_exhaustive]
+pub struct Popped {
+    /// Those that are gone from the queue, oldest first.
+    pub messages: Vec<Message>,
+    /// The one that was not taken and ended the pop, if one did.
+    pub refused: Option<Message>,
+}
+
 /// Counts of a queue's messages.
 #[derive(Debug, Clone, PartialEq, Default)]
 #[non_exhaustive]
@@ -371,7 +381,23 @@ impl Queue {
     pub async fn pop(&self, limit: usize) -> Result<Vec<Message>, Error> {
         in_range("a pop", limit)?;
         let (core, state) = self.parts();
-        detached(async move { core.pop(&state, limit).await }).await
+        let popped = detached(async move { core.pop(&state, limit, |_| true).await }).await?;
+        Ok(popped.messages)
+    }
+
+    /// As [`Queue::pop`], up to the first message that `takes` refuses: that one stays in the queue,
+    /// and so does what is behind it.
+    ///
+    /// # Errors
+    /// As [`Queue::pop`].
+    pub async fn pop_while(
+        &self,
+        limit: usize,
+        takes: impl Fn(&Message) -> bool + Send + Sync + 'static,
+    ) -> Result<Popped, Error> {
+        in_range("a pop", limit)?;
+        let (core, state) = self.parts();
+        detached(async move { core.pop(&state, limit, takes).await }).await
     }
 
     /// Claims up to `limit` of the oldest messages that are free (Q7); may come back short.

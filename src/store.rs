@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::driver::Core;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind};
+use crate::metrics::Metrics;
 use crate::name::{Project, QueueName};
 use crate::node::Node;
 use crate::node::memory::MemoryNode;
@@ -122,6 +123,20 @@ impl Store {
     #[must_use]
     pub fn status(&self) -> PoolStatus {
         self.core.pool.status()
+    }
+
+    /// What this process has counted of its work; no node is asked.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        let pool = &self.core.pool;
+        pool.counters().now(pool.node_metrics(), self.core.latest_census())
+    }
+
+    /// Counts the messages of the queues that this process has met, for [`Metrics::census`]. It asks
+    /// about at most 128 segments, those first whose count is oldest, and none if it did so less than
+    /// five seconds ago: made to be called at each scrape.
+    pub async fn count_messages(&self) {
+        self.core.count_messages().await;
     }
 
     /// Stops the background work; posts that wait are given up. Calls after it answer

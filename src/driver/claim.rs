@@ -318,6 +318,8 @@ impl Core {
                 given_back.push(entry.at);
             }
         }
+        let conflicts = given_back.len().saturating_sub(half_done.len());
+        self.pool.counters().claim_conflicts.add(conflicts as u64);
         if granted.is_empty() {
             self.release_everywhere(queue, &found.segment, wish.claim, None).await;
         } else if !given_back.is_empty() {

@@ -16,7 +16,7 @@ use super::delete::Ending;
 use super::{Core, QueueState};
 use crate::dead_letters::{DeadLetters, Origin};
 use crate::error::{Error, ErrorKind};
-use crate::message::{MAX_TTL, Message, NewMessage};
+use crate::message::{MAX_TTL, Message};
 use crate::node::Guard;
 use crate::once::IdempotencyKey;
 use crate::queue::{Claim, ClaimOptions, Metadata};
@@ -102,7 +102,8 @@ impl Core {
         let left = message.ttl.saturating_sub(message.age).max(Duration::from_millis(1));
         // The key must outlive the message: as long as that is there the move may be repeated.
         let key = IdempotencyKey::dead_letter(&message.id, left);
-        let letter = NewMessage::new(message.content_type, message.body.clone())?
+        let letter = letters
+            .letter(message)?
             .with_ttl(letters.ttl.unwrap_or(left).min(MAX_TTL))?
             .from(&Origin::new(&queue.name, message))?;
         let letter = [letter];

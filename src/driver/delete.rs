@@ -19,7 +19,7 @@ use crate::message::Message;
 use crate::node::{Coverage, Delete, DeleteStatus, Deleted, Guard, Op};
 use crate::protocol::frontier::covered;
 use crate::protocol::manifest::Segment;
-use crate::queue::{ClaimOptions, DeleteWhere};
+use crate::queue::{ClaimOptions, DeleteWhere, Popped};
 use crate::token::{ClaimId, MessageId, QueueTag};
 
 /// How long messages on their way out are kept from others.
@@ -302,28 +302,37 @@ impl Core {
         self: &Arc<Self>,
         queue: &Arc<QueueState>,
         limit: usize,
-    ) -> Result<Vec<Message>, Error> {
-        let mut popped = Vec::new();
-        while popped.len() < limit {
-            let options =
-                ClaimOptions { ttl: POP_TTL, grace: Duration::ZERO, limit: limit - popped.len() };
+        takes: impl Fn(&Message) -> bool + Send + Sync,
+    ) -> Result<Popped, Error> {
+        let mut popped = Popped::default();
+        while popped.messages.len() < limit && popped.refused.is_none() {
+            let left = limit - popped.messages.len();
+            let options = ClaimOptions { ttl: POP_TTL, grace: Duration::ZERO, limit: left };
             let claimed = match self.claim(queue, &options).await {
                 // What was taken already must reach the caller.
-                Err(_) if !popped.is_empty() => break,
+                Err(_) if !popped.messages.is_empty() => break,
                 claimed => claimed?,
             };
-            let Some(claim) = claimed else { break };
+            let Some(mut claim) = claimed else { break };
+            if let Some(at) = claim.messages.iter().position(|message| !takes(message)) {
+                popped.refused = claim.messages.drain(at..).next();
+            }
             let ids: Vec<MessageId> = claim.messages.iter().map(|message| message.id).collect();
             let guard = Guard::ClaimedBy(claim.id.claim, claim.id.fencing);
             let endings = match self.delete_refs(queue, &ids, guard).await {
                 Ok(endings) => endings,
-                Err(_) if !popped.is_empty() => break,
+                Err(_) if !popped.messages.is_empty() => break,
                 Err(error) => return Err(error.unknown()),
             };
             // Absent: an earlier attempt of the same delete took it.
             let taken = |ending: &Ending| matches!(ending, Ending::Deleted | Ending::Absent);
             let gone = claim.messages.into_iter().zip(endings);
-            popped.extend(gone.filter(|(_, ending)| taken(ending)).map(|(message, _)| message));
+            let gone = gone.filter(|(_, ending)| taken(ending)).map(|(message, _)| message);
+            popped.messages.extend(gone);
+            if popped.refused.is_some() {
+                // Not heard: the claim ends by itself soon.
+                self.release(queue, &claim.id).await.ok();
+            }
         }
         Ok(popped)
     }

@@ -17,6 +17,7 @@ use crate::error::{Error, ErrorKind};
 use crate::id::SegmentNo;
 use crate::pool::{Change, Changed, Pool};
 use crate::protocol::manifest::Manifest;
+use crate::protocol::turnover::Turnover;
 use crate::token::QueueTag;
 
 /// How long a manifest may go unchecked.
@@ -200,10 +201,13 @@ impl Manifests {
         mut change: impl FnMut(Option<Manifest>) -> Result<(Manifest, bool), Error> + Send,
     ) -> Result<(Arc<Manifest>, bool), Error> {
         let asked = Instant::now();
+        let mut turnover = Turnover::default();
         let done =
             self.pool.registers().update(&queue.register, Some(queue.index.clone()), |present| {
                 let present = present.map(|bytes| decode(queue, bytes)).transpose()?;
+                let before = present.clone();
                 let (manifest, changed) = change(present)?;
+                turnover = Turnover::between(before.as_ref(), &manifest);
                 if !changed {
                     return Ok(Change::Keep((manifest, false)));
                 }
@@ -219,6 +223,9 @@ impl Manifests {
                 return Err(error);
             }
         };
+        if changed {
+            self.pool.counters().turned_over(turnover);
+        }
         Ok((self.learn(queue, Arc::new(manifest), asked), changed))
     }
 }

@@ -21,6 +21,7 @@ use crate::token::QueueTag;
 pub(crate) mod ask;
 mod behind;
 pub(crate) mod bootstrap;
+mod census;
 pub(crate) mod changes;
 pub(crate) mod claim;
 mod dead_letters;
@@ -71,6 +72,7 @@ pub(crate) struct Core {
     pub(crate) attention: Mutex<BTreeSet<String>>,
     /// Turns of those who look again because something may have changed.
     pub(crate) turns: Semaphore,
+    census: census::Counting,
     tasks: Mutex<Option<JoinSet<()>>>,
 }
 
@@ -117,6 +119,7 @@ impl Core {
             flying: Arc::default(),
             attention: Mutex::default(),
             turns: Semaphore::new(waiting::TURNS),
+            census: census::Counting::default(),
             tasks: Mutex::new(Some(JoinSet::new())),
         });
         core.spawn(upkeep::run(Arc::downgrade(&core)));

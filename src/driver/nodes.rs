@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::env::Env;
 use crate::id::{NodeId, ReplicaAt};
+use crate::metrics::{CallKind, Calls, NodeMetrics};
 use crate::node::{Identity, Node, NodeError, Op, Refusal, Reply, Watch};
 use crate::protocol::latency::Latency;
 use crate::time::millis;
@@ -58,6 +59,7 @@ pub(crate) struct Nodes {
 pub(crate) struct Slot {
     node: Arc<dyn Node>,
     state: Mutex<State>,
+    calls: Calls,
     /// Somebody doubts the node: its prober should look now.
     pub(crate) doubt: Notify,
 }
@@ -95,6 +97,7 @@ impl Nodes {
                 memory: (0, 0),
                 version: String::new(),
             }),
+            calls: Calls::default(),
             doubt: Notify::new(),
         });
         Self {
@@ -152,6 +155,10 @@ impl Nodes {
     /// Whether no answer of the node is to be expected soon.
     pub(crate) fn in_doubt(&self, node: NodeId) -> bool {
         self.of(node).is_none_or(Slot::in_doubt)
+    }
+
+    pub(crate) fn metrics(&self) -> Vec<NodeMetrics> {
+        self.slots.iter().map(|slot| slot.calls.now(slot.node.name())).collect()
     }
 
     /// Why the node is not up, for people; and its memory and version.
@@ -223,7 +230,7 @@ impl Nodes {
                 reason: "no such node".into(),
             });
         };
-        let (asked, start) = (ops.len(), Instant::now());
+        let (asked, kind, start) = (ops.len(), CallKind::of(&ops), Instant::now());
         let patience = self.patience_of(slot);
         let mut call = slot.node.call(ops);
         let answer = match limit {
@@ -241,6 +248,7 @@ impl Nodes {
         };
         let took = start.elapsed();
         let Some(answer) = answer else {
+            slot.calls.failed(kind);
             let reason = format!("no answer within {} ms", millis(took));
             return Err(NodeError::Unknown { node: slot.node.name().into(), reason });
         };
@@ -251,6 +259,10 @@ impl Nodes {
             let reason = format!("{} answers to {asked} questions", replies.len());
             Err(NodeError::Broken { node: slot.node.name().into(), reason })
         });
+        match &answer {
+            Ok(_) => slot.calls.answered(kind, took),
+            Err(_) => slot.calls.failed(kind),
+        }
         self.learn(index, slot, &answer, took, patience);
         answer
     }
@@ -329,6 +341,7 @@ impl Nodes {
             }
             none @ None => {
                 *none = Some(Trouble { since: Instant::now(), down, why: why.into() });
+                slot.calls.suspected();
                 true
             }
         };

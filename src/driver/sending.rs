@@ -23,6 +23,7 @@ use crate::encoded::EncodedBlock;
 use crate::error::{Error, ErrorKind};
 use crate::id::{Generation, MessageRef, ReplicaAt, SegmentNo};
 use crate::node::{Append, Appended, Op, Refusal};
+use crate::pool::Pool;
 use crate::protocol::flight::Flight;
 use crate::protocol::manifest::{Fate, Manifest};
 
@@ -258,6 +259,7 @@ impl Sender {
     fn next_load(&mut self) -> Option<Load> {
         while let Some(load) = self.again.pop_front() {
             if load.tickets.iter().any(Ticket::is_awaited) {
+                self.core.pool.counters().resent_blocks.add(1);
                 return Some(load);
             }
         }
@@ -388,7 +390,7 @@ impl Sender {
                 }
                 for (block, mut load) in self.flight.taken(block, replica) {
                     here.acked = block;
-                    tell(&mut load, here.generation, no, self.core.pool.me(), block);
+                    tell(&self.core.pool, &mut load, here.generation, no, block);
                 }
                 self.note_at = Instant::now() + self.core.pool.config().note_after;
             }
@@ -404,6 +406,7 @@ impl Sender {
                     });
                 match (again, at) {
                     (Some(again), Some(at)) => {
+                        self.core.pool.counters().resent_blocks.add(again.len() as u64);
                         for (block, bytes) in again {
                             self.append(no, replica, at, block, noted, bytes).await;
                         }
@@ -470,7 +473,7 @@ impl Sender {
                 false => Fate::Forgotten,
             };
             match fate {
-                Fate::Counts => tell(&mut load, here.generation, here.no, me, block),
+                Fate::Counts => tell(&self.core.pool, &mut load, here.generation, here.no, block),
                 Fate::Void | Fate::Undecided => {
                     load.flying = None;
                     void.push_back(load);
@@ -519,7 +522,10 @@ impl Sender {
                 _ => Fate::Forgotten,
             };
             match fate {
-                Fate::Counts => tell(&mut thin.load, thin.generation, thin.no, me, thin.block),
+                Fate::Counts => {
+                    let Thin { generation, no, block, load } = &mut thin;
+                    tell(&self.core.pool, load, *generation, *no, *block);
+                }
                 Fate::Thin | Fate::Undecided => {
                     self.core.repair_soon(&self.queue, thin.no);
                     if thin.load.tickets.iter().any(Ticket::is_awaited) {
@@ -557,19 +563,17 @@ impl Sender {
 }
 
 /// Tells those who wait for a block where their messages are.
-fn tell(
-    load: &mut Load,
-    generation: Generation,
-    segment: SegmentNo,
-    producer: crate::id::ProducerId,
-    block: u32,
-) {
+fn tell(pool: &Pool, load: &mut Load, generation: Generation, segment: SegmentNo, block: u32) {
+    let (producer, counters) = (pool.me(), pool.counters());
+    counters.acked_blocks.add(1);
+    counters.acked_bytes.add(load.bytes.len() as u64);
     let mut index = 0;
     for ticket in &mut load.tickets {
         let first = MessageRef { producer, block, index: u8::try_from(index).unwrap_or(u8::MAX) };
         ticket.tell(Ok(Place { generation, segment, first }));
         index += ticket.count;
     }
+    counters.acked_messages.add(index as u64);
 }
 
 fn fail(load: &mut Load, error: &Error) {

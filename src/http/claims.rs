@@ -74,7 +74,17 @@ pub(super) async fn create(call: &Call, body: Body, target: &Target) -> Result<R
     });
     let claimed = claimed.await.transpose()?.flatten();
     let Some(claim) = claimed else { return Ok(json::nothing()) };
-    let messages = MessageView::all(target, &claim.messages);
+    let messages = match call.readable(target, claim.messages).await {
+        Ok(messages) => messages,
+        Err(error) => {
+            // Nobody will work on what nobody was given.
+            if let Err(error) = target.queue.release(&claim.id).await {
+                tracing::warn!(%error, "a claim that nobody was given goes on until its end");
+            }
+            return Err(error);
+        }
+    };
+    let messages = MessageView::all(call, target, &messages);
     json::created(&path(target, &claim.id), &Claimed { messages })
 }
 
@@ -85,11 +95,12 @@ pub(super) async fn show(call: &Call, target: &Target, id: &str) -> Result<Respo
         // Held until they can be moved: they were never handed out.
         claim.messages.retain(|message| !letters.takes(message));
     }
+    let messages = call.readable(target, claim.messages).await?;
     Ok(json::ok(&ClaimView {
         href: path(target, &claim.id),
         ttl: claim.ttl.as_secs(),
         age: claim.age.as_secs(),
-        messages: MessageView::all(target, &claim.messages),
+        messages: MessageView::all(call, target, &messages),
     }))
 }
 

@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
+use super::encryption::SealError;
 use super::error::ApiError;
 use super::metadata::QueueMetadata;
 use super::routes::{Call, Target};
 use super::waiting;
-use crate::{DeadLetters, ListOptions, Message, MessagePage};
+use crate::{DeadLetters, Error, ListOptions, Message, MessagePage, Rewrite};
 
 /// What becomes of messages of the queue that are claimed too often, as its metadata said about a
 /// second ago at most.
@@ -17,10 +18,20 @@ pub(super) async fn of(call: &Call, target: &Target) -> Result<Option<DeadLetter
         .as_ref()
         .and_then(QueueMetadata::read)
         .and_then(|metadata| metadata.dead_letters());
-    Ok(settings.map(|settings| DeadLetters {
+    let Some(settings) = settings else { return Ok(None) };
+    let (keys, project) = (call.keys().await, call.caller.project.clone());
+    let (from, to) = (target.name.clone(), settings.queue.clone());
+    Ok(Some(DeadLetters {
         max_claims: settings.max_claims,
         queue: call.store().queue(&call.caller.project, &settings.queue),
         ttl: settings.ttl,
+        // A body that is encrypted can be read in its own queue only.
+        rewrite: Some(Rewrite::new(move |message| {
+            keys.moved(&project, &from, &to, message).map_err(|error| match error {
+                SealError::Message(error) => error,
+                error => Error::unavailable(error.to_string()),
+            })
+        })),
     }))
 }
 

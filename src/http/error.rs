@@ -5,8 +5,9 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use super::encryption::{SealError, Unreadable};
 use super::json;
-use crate::{Error, ErrorKind, Outcome};
+use crate::{Error, ErrorKind, MessageId, Outcome};
 
 /// Titles that clients compare.
 const REQUEST: &str = "Invalid API request";
@@ -205,6 +206,31 @@ impl ApiError {
             return Self::new(StatusCode::BAD_REQUEST, UNDELETABLE, sentence(error));
         }
         Self::from(error)
+    }
+
+    /// A body that could not be encrypted.
+    pub(super) fn unsealed(error: SealError) -> Self {
+        match error {
+            SealError::NoKey => Self::busy(
+                "The queue wants its messages encrypted, and the service has no key. Nothing was \
+                 changed.",
+                RETRY_AFTER_S,
+            ),
+            SealError::NoRandomness => {
+                Self::busy("The system gave no random bytes. Nothing was changed.", RETRY_AFTER_S)
+            }
+            SealError::Message(error) => Self::from(error),
+            SealError::Unreadable(_) => Self::defect(error.to_string()),
+        }
+    }
+
+    /// A message whose body cannot be decrypted: with the right key it could be, later.
+    pub(super) fn unreadable(id: &MessageId, why: &Unreadable) -> Self {
+        let description = format!("The message {id} cannot be decrypted: {why}.");
+        match why {
+            Unreadable::NoKey(_) => Self::busy(&description, RETRY_AFTER_S),
+            Unreadable::Wrong(_) | Unreadable::Form => Self::defect(description),
+        }
     }
 
     /// A defect of this service.

@@ -8,6 +8,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use data_encoding::BASE64;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::ser::Error;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -16,7 +17,7 @@ use super::error::ApiError;
 use crate::{ContentType, Message};
 
 /// A message's body as one JSON value: JSON as it was posted, text as a string, and anything else
-/// in base64.
+/// in base64. One that is still encrypted cannot be shown, which is an error.
 #[derive(Debug)]
 pub struct JsonBody<'a>(pub &'a Message);
 
@@ -34,6 +35,7 @@ impl Serialize for JsonBody<'_> {
                     return serializer.serialize_str(text);
                 }
             }
+            ContentType::Encrypted => return Err(S::Error::custom("the body is encrypted")),
             ContentType::Bytes | ContentType::MessagePack => {}
         }
         serializer.serialize_str(&BASE64.encode(body))

@@ -13,7 +13,7 @@ const DEFAULT_PAGE: usize = 10;
 const MIN_TTL_S: i64 = 60;
 
 /// The settings of a service. Those that Zaqar has too have its names and defaults (its section
-/// `[transport]`, and `[DEFAULT]` for `admin_mode`).
+/// `[transport]`, and `[DEFAULT]` for `admin_mode` and `enable_checksum`).
 ///
 /// Values above what the library allows are answered with its own errors (400).
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -52,6 +52,8 @@ pub struct ServiceOptions {
     pub client_id_uuid_safe: ClientIds,
     /// Whether there are resources for administrators (`/v2/health`). Default: no.
     pub admin_mode: bool,
+    /// Whether messages are shown with a checksum of their body. Default: no.
+    pub enable_checksum: bool,
     /// Bytes that the bodies of all requests together may take; then requests with a body are
     /// answered 503. Default 67,108,864.
     pub max_body_bytes_in_flight: usize,
@@ -96,6 +98,7 @@ impl Default for ServiceOptions {
             message_delete_with_claim_id: false,
             client_id_uuid_safe: ClientIds::Strict,
             admin_mode: false,
+            enable_checksum: false,
             max_body_bytes_in_flight: 64 << 20,
             body_timeout: 30,
             max_wait: 30,
@@ -210,7 +213,7 @@ mod tests {
             "default_message_ttl": 3600, "max_message_delay": 900, "default_message_delay": 0,
             "max_claim_ttl": 43_200, "default_claim_ttl": 300, "max_claim_grace": 43_200,
             "default_claim_grace": 60, "message_delete_with_claim_id": false,
-            "client_id_uuid_safe": "strict", "admin_mode": false,
+            "client_id_uuid_safe": "strict", "admin_mode": false, "enable_checksum": false,
         });
         assert_eq!(options, serde_json::from_value(named).unwrap());
         let other: ServiceOptions =

@@ -1,5 +1,6 @@
 //! `/v2/queues/{q}/messages`: post, list, get, delete, pop.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -9,7 +10,9 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use super::body::Most;
+use super::checksum;
 use super::dead_letters;
+use super::encryption::Readable;
 use super::error::ApiError;
 use super::json::{self, JsonBody};
 use super::limits::{self, ServiceOptions};
@@ -19,7 +22,7 @@ use super::queues::Link;
 use super::routes::{Call, Target};
 use crate::{
     ClaimId, DeleteWhere, Error, ErrorKind, IdempotencyKey, ListOptions, Marker, Message,
-    MessageId, Metadata, NewMessage,
+    MessageId, Metadata, NewMessage, Popped,
 };
 
 /// Longest `Location`: what servers and clients commonly take as one header.
@@ -36,6 +39,8 @@ pub(super) struct MessageView<'a> {
     ttl: u64,
     age: u64,
     body: JsonBody<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checksum: Option<String>,
     /// Where a dead letter came from, for those who ask for details: SDKs know no such key.
     #[serde(skip_serializing_if = "Option::is_none")]
     dead_letter: Option<OriginView<'a>>,
@@ -64,10 +69,12 @@ struct PoppedMessage<'a> {
     body: JsonBody<'a>,
     claim_id: Option<String>,
     claim_count: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checksum: Option<String>,
 }
 
 #[derive(Serialize)]
-struct Popped<'a> {
+struct PoppedMessages<'a> {
     messages: Vec<PoppedMessage<'a>>,
 }
 
@@ -77,30 +84,48 @@ struct Posted {
 }
 
 impl<'a> MessageView<'a> {
-    pub(super) fn new(target: &Target, message: &'a Message) -> Self {
+    fn new(call: &Call, target: &Target, message: &'a Message) -> Self {
         let id = message.id.to_string();
         let mut href = format!("{}/messages/{id}", target.path());
         if let Some(claim) = &message.claim {
             href.push_str(&format!("?claim_id={claim}"));
         }
         let (ttl, age) = (message.ttl.as_secs(), message.age.as_secs());
-        Self { id, href, ttl, age, body: JsonBody(message), dead_letter: None }
+        Self {
+            id,
+            href,
+            ttl,
+            age,
+            body: JsonBody(message),
+            checksum: checksum(call, message),
+            dead_letter: None,
+        }
     }
 
-    fn in_detail(target: &Target, messages: &'a [Message], detailed: bool) -> Vec<Self> {
+    fn in_detail(
+        call: &Call,
+        target: &Target,
+        messages: &'a [Message],
+        detailed: bool,
+    ) -> Vec<Self> {
         let view =
             |message: &'a Message| {
                 let origin = message.origin.as_ref().filter(|_| detailed).map(|origin| {
                     OriginView { queue: &origin.queue, id: &origin.id, claim_count: origin.claims }
                 });
-                Self { dead_letter: origin, ..Self::new(target, message) }
+                Self { dead_letter: origin, ..Self::new(call, target, message) }
             };
         messages.iter().map(view).collect()
     }
 
-    pub(super) fn all(target: &Target, messages: &'a [Message]) -> Vec<Self> {
-        messages.iter().map(|message| Self::new(target, message)).collect()
+    pub(super) fn all(call: &Call, target: &Target, messages: &'a Readable) -> Vec<Self> {
+        messages.iter().map(|message| Self::new(call, target, message)).collect()
     }
+}
+
+/// The checksum of a message's body, if the service shows them.
+fn checksum(call: &Call, message: &Message) -> Option<String> {
+    call.service.options.enable_checksum.then(|| checksum::of(message)).flatten()
 }
 
 /// `POST …/messages`: creates the queue if it has to.
@@ -122,7 +147,16 @@ pub(super) async fn post(call: &Call, body: Body, target: &Target) -> Result<Res
     }
     let key = once::key(&call.headers, &bytes)?;
     // Parsed, a body takes many times its bytes: as late and as little of it as can be.
-    let messages = new_messages(json::parse_key(&bytes, "messages")?, defaults, options)?;
+    let keys = call.keys().await;
+    let written = |body: &Value| match metadata.wants_encryption() {
+        true => {
+            let sealed = keys.seal(&call.caller.project, &target.name, &body.to_string());
+            sealed.map_err(ApiError::unsealed)
+        }
+        false => Ok(NewMessage::json(body)?),
+    };
+    let given = json::parse_key(&bytes, "messages")?;
+    let messages = new_messages(given, defaults, options, &written)?;
     if !exists {
         target.queue.create(&Metadata::default()).await?;
     }
@@ -167,11 +201,12 @@ fn posted(
     json::created(&location, &Posted { resources })
 }
 
-/// The messages of a request.
+/// The messages of a request, each made of its body by `written`.
 fn new_messages(
     messages: Option<Value>,
     defaults: MessageDefaults,
     options: &ServiceOptions,
+    written: &impl Fn(&Value) -> Result<NewMessage, ApiError>,
 ) -> Result<Vec<NewMessage>, ApiError> {
     let Some(Value::Array(items)) = messages else {
         return Err(ApiError::body("\"messages\" must be an array."));
@@ -180,13 +215,14 @@ fn new_messages(
         return Err(ApiError::body("No messages could be found: the array is empty."));
     }
     // Each is freed as soon as it is read.
-    items.into_iter().map(|item| new_message(&item, defaults, options)).collect()
+    items.into_iter().map(|item| new_message(&item, defaults, options, written)).collect()
 }
 
 fn new_message(
     item: &Value,
     defaults: MessageDefaults,
     options: &ServiceOptions,
+    written: &impl Fn(&Value) -> Result<NewMessage, ApiError>,
 ) -> Result<NewMessage, ApiError> {
     let item = item.as_object().ok_or_else(|| ApiError::body("A message must be an object."))?;
     let body = item.get("body").ok_or_else(|| ApiError::body("A message needs a \"body\"."))?;
@@ -198,7 +234,7 @@ fn new_message(
         Some(delay) => options.message_delay("delay").of_json(delay)?,
         None => defaults.delay_s,
     };
-    let message = NewMessage::json(body)?
+    let message = written(body)?
         .with_ttl(Duration::from_secs(ttl_s))?
         .with_delay(Duration::from_secs(delay_s))?;
     Ok(message)
@@ -216,7 +252,8 @@ pub(super) async fn list(call: &Call, target: &Target) -> Result<Response, ApiEr
             return Err(ApiError::not_found("None of these messages is there."));
         }
         let detailed = query.boolean("detailed")?;
-        let messages = MessageView::in_detail(target, &messages, detailed);
+        let messages = call.readable(target, messages).await?;
+        let messages = MessageView::in_detail(call, target, &messages, detailed);
         return Ok(json::ok(&MessageList { messages, links: None }));
     }
     let mut options = ListOptions {
@@ -240,7 +277,8 @@ pub(super) async fn list(call: &Call, target: &Target) -> Result<Response, ApiEr
         let path = format!("{}/messages", target.path());
         Link::next(query.next(&path, &repeated, &marker.to_string()))
     });
-    let messages = MessageView::in_detail(target, &page.messages, detailed);
+    let messages = call.readable(target, page.messages).await?;
+    let messages = MessageView::in_detail(call, target, &messages, detailed);
     Ok(json::ok(&MessageList { messages, links: Some(link.into_iter().collect()) }))
 }
 
@@ -265,9 +303,10 @@ fn known(ids: &[String]) -> Vec<MessageId> {
 /// `GET …/messages/{id}`.
 pub(super) async fn show(call: &Call, target: &Target, id: &str) -> Result<Response, ApiError> {
     let found = target.queue.get(&known(&[id.to_owned()])).await?;
+    let found = call.readable(target, found).await?;
     let message = found.first().ok_or_else(|| ApiError::not_found("There is no such message."))?;
     let detailed = call.query.boolean("detailed")?;
-    let view = MessageView::in_detail(target, std::slice::from_ref(message), detailed);
+    let view = MessageView::in_detail(call, target, std::slice::from_ref(message), detailed);
     Ok(json::ok(&view.first()))
 }
 
@@ -327,9 +366,21 @@ async fn delete_claimed(
     }
 }
 
+/// Leaves what cannot be decrypted: popped, it would be gone.
 async fn pop_messages(call: &Call, target: &Target, limit: usize) -> Result<Response, ApiError> {
-    let popped = target.queue.pop(limit).await?;
-    let messages = dead_letters::without_moved(call, target, popped).await;
+    let (project, queue, keys) = (&call.caller.project, &target.name, call.keys().await);
+    let is_readable = {
+        // The same keys as below: others may not open what these let go.
+        let (project, queue, keys) = (project.clone(), queue.clone(), Arc::clone(&keys));
+        move |message: &Message| keys.open(&project, &queue, message.clone()).is_ok()
+    };
+    let Popped { mut messages, refused } = target.queue.pop_while(limit, is_readable).await?;
+    if messages.is_empty() {
+        // Fails for the same reason.
+        messages.extend(refused);
+    }
+    let messages = dead_letters::without_moved(call, target, messages).await;
+    let messages = Readable::of(&keys, project, queue, messages)?;
     let messages = messages
         .iter()
         .map(|message| PoppedMessage {
@@ -340,9 +391,10 @@ async fn pop_messages(call: &Call, target: &Target, limit: usize) -> Result<Resp
             // Only unclaimed messages are popped; the claim that popping takes is nobody's.
             claim_id: None,
             claim_count: message.claim_count,
+            checksum: checksum(call, message),
         })
         .collect();
-    Ok(json::ok(&Popped { messages }))
+    Ok(json::ok(&PoppedMessages { messages }))
 }
 
 #[cfg(test)]
@@ -351,10 +403,14 @@ mod tests {
 
     use super::*;
 
+    fn written(body: &Value) -> Result<NewMessage, ApiError> {
+        Ok(NewMessage::json(body)?)
+    }
+
     fn parsed(messages: Value) -> Result<Vec<NewMessage>, ApiError> {
         let options = ServiceOptions::default();
         let defaults = QueueMetadata::default().message_defaults(&options);
-        new_messages(Some(messages), defaults, &options)
+        new_messages(Some(messages), defaults, &options, &written)
     }
 
     #[test]
@@ -389,7 +445,7 @@ mod tests {
         let metadata = json!({"_default_message_ttl": 70, "_default_message_delay": 5});
         let metadata = QueueMetadata(metadata.as_object().unwrap().clone());
         let defaults = metadata.message_defaults(&options);
-        let built = new_messages(Some(json!([{"body": 1}])), defaults, &options).unwrap();
+        let built = new_messages(Some(json!([{"body": 1}])), defaults, &options, &written).unwrap();
         let wanted = NewMessage::json(&json!(1))
             .and_then(|message| message.with_ttl(Duration::from_secs(70)))
             .and_then(|message| message.with_delay(Duration::from_secs(5)));

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::encryption::KeyRing;
 use super::error::ApiError;
 use super::limits::{Range, ServiceOptions};
 use crate::{Metadata, QueueName};
@@ -67,7 +68,7 @@ impl QueueMetadata {
     }
 
     /// Checks the keys that are settings.
-    pub(super) fn check(&self, options: &ServiceOptions) -> Result<(), ApiError> {
+    pub(super) fn check(&self, options: &ServiceOptions, keys: &KeyRing) -> Result<(), ApiError> {
         self.check_number(options.post_size(MAX_POST_SIZE), MAX_POST_SIZE)?;
         self.check_number(options.message_ttl(MESSAGE_TTL), MESSAGE_TTL)?;
         self.check_number(options.message_delay(MESSAGE_DELAY), MESSAGE_DELAY)?;
@@ -91,11 +92,18 @@ impl QueueMetadata {
         match self.set(ENCRYPT) {
             None => Ok(()),
             // Taking the setting and storing the messages in clear would be worse than an error.
-            Some(Value::Bool(true)) => {
-                Err(ApiError::request(format!("{ENCRYPT}: encrypted queues are not supported.")))
+            Some(Value::Bool(true)) if keys.is_empty() => {
+                Err(ApiError::request(format!("{ENCRYPT}: this service has no key of encryption.")))
             }
+            Some(Value::Bool(true)) => Ok(()),
             Some(_) => Err(ApiError::body(format!("{ENCRYPT} must be true or false."))),
         }
+    }
+
+    /// Whether bodies must be encrypted. What only looks like a yes is one: a program that uses the
+    /// library may have written it.
+    pub(super) fn wants_encryption(&self) -> bool {
+        self.set(ENCRYPT).is_some()
     }
 
     /// A key's value, unless it is one that stands for "not set".
@@ -190,7 +198,7 @@ mod tests {
             json!({"_max_messages_post_size": "", "_enable_encrypt_messages": false}),
             json!({"_dead_letter_queue": "d", "_max_claim_count": 3}),
         ] {
-            assert!(of(fine.clone()).check(&options).is_ok(), "{fine}");
+            assert!(of(fine.clone()).check(&options, &KeyRing::default()).is_ok(), "{fine}");
         }
         for wrong in [
             json!({"_default_message_ttl": 59}),
@@ -203,7 +211,7 @@ mod tests {
             json!({"_enable_encrypt_messages": "yes"}),
             json!({"_retry_policy": [1]}),
         ] {
-            assert!(of(wrong.clone()).check(&options).is_err(), "{wrong}");
+            assert!(of(wrong.clone()).check(&options, &KeyRing::default()).is_err(), "{wrong}");
         }
     }
 

@@ -4,6 +4,8 @@
 //! format. They are served by a router of their own, for a listener of its own: who may read
 //! metrics is not who may read messages.
 
+mod store;
+
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -21,12 +23,16 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+use tokio::time::timeout;
 
 use crate::Store;
+use store::OfStore;
 
 /// Bounds of the times, in seconds: a post takes a few milliseconds, a failover some 50.
 const SECONDS: [f64; 12] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+/// How long a scrape waits until messages are counted.
+const COUNTING: Duration = Duration::from_secs(2);
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The metrics of one service. Cheap to clone; all clones are one.
@@ -101,6 +107,7 @@ impl Metrics {
         let in_flight = Gauge::default();
         registry.register("http_requests_in_flight", "Requests being answered", in_flight.clone());
         let nodes = Nodes::registered(&mut registry);
+        registry.register_collector(Box::new(OfStore(store.clone())));
         Self(Arc::new(Inner {
             store,
             registry,
@@ -199,6 +206,9 @@ impl Nodes {
 
 async fn show(State(metrics): State<Metrics>) -> Response {
     let Metrics(inner) = metrics;
+    if timeout(COUNTING, inner.store.count_messages()).await.is_err() {
+        tracing::warn!("messages could not be counted in time; the former numbers are shown");
+    }
     let _writing = inner.writing.lock().unwrap_or_else(PoisonError::into_inner);
     inner.nodes.update(&inner.store);
     let mut text = String::new();

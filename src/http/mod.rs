@@ -13,9 +13,11 @@
 mod access;
 mod body;
 mod checks;
+mod checksum;
 mod claims;
 mod date;
 mod dead_letters;
+mod encryption;
 mod error;
 mod health;
 mod home;
@@ -31,6 +33,7 @@ mod params;
 mod patch;
 mod queues;
 mod rates;
+mod reread;
 mod room;
 mod routes;
 mod server;
@@ -46,6 +49,7 @@ use axum::http::request::Parts;
 use tokio::sync::Semaphore;
 
 pub use access::{Gate, KeystoneOptions, KeystoneUser, Secret};
+pub use encryption::{EncryptionKeys, KeyRing, SealError, Unreadable, wants_encryption};
 pub use json::JsonBody;
 pub use limits::{ClientIds, ServiceOptions};
 pub use metrics::Metrics;
@@ -63,6 +67,7 @@ struct Service {
     store: Store,
     options: ServiceOptions,
     gate: Gate,
+    keys: EncryptionKeys,
     bodies: Bodies,
     rates: Rates,
     /// Turns of those who look for a message by its id.
@@ -94,6 +99,17 @@ pub fn guarded_router(
     gate: Gate,
     metrics: Metrics,
 ) -> Router {
+    encrypting_router(store, options, gate, EncryptionKeys::none(), metrics)
+}
+
+/// The service for those whom `gate` lets in, which encrypts with `keys` what queues want encrypted.
+pub fn encrypting_router(
+    store: Store,
+    options: ServiceOptions,
+    gate: Gate,
+    keys: EncryptionKeys,
+    metrics: Metrics,
+) -> Router {
     let largest = options.max_messages_post_size.max(options.max_queue_metadata);
     let patience = Duration::from_secs(options.body_timeout);
     let bodies = Bodies::new(options.max_body_bytes_in_flight, largest, patience);
@@ -101,7 +117,7 @@ pub fn guarded_router(
     let searches = Semaphore::new(messages::SEARCHES);
     let clock = Clock::system();
     let service =
-        Arc::new(Service { store, options, gate, bodies, rates, searches, metrics, clock });
+        Arc::new(Service { store, options, gate, keys, bodies, rates, searches, metrics, clock });
     // One handler, not one route a path: Zaqar checks headers and names before the method, and
     // tells an empty name from a missing one.
     Router::new().fallback(routes::handle).with_state(service)

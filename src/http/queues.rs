@@ -87,7 +87,7 @@ pub(super) async fn create(call: &Call, body: Body, target: &Target) -> Result<R
     } else {
         QueueMetadata(json::parse_object(&bytes)?)
     };
-    metadata.check(&call.service.options)?;
+    metadata.check(&call.service.options, &*call.keys().await)?;
     let new = match target.queue.create(&metadata.write()?).await? {
         true => Stored::New,
         false => Stored::Before,
@@ -115,7 +115,7 @@ pub(super) async fn patch(call: &Call, body: Body, target: &Target) -> Result<Re
         return Err(ApiError::body("PATCH body could not be empty for update."));
     }
     let patch = Patch::parse(json::parse(&bytes)?)?;
-    let options = &call.service.options;
+    let (options, keys) = (&call.service.options, call.keys().await);
     // The library's closure can only fail with the library's error, so a refusal leaves by the
     // side and the metadata stay as they are.
     let mut refusal = None;
@@ -126,7 +126,7 @@ pub(super) async fn patch(call: &Call, body: Body, target: &Target) -> Result<Re
                 .ok_or_else(|| ApiError::conflict("The queue's metadata are no JSON object."))
                 .and_then(|mut metadata| {
                     patch.apply(&mut metadata)?;
-                    metadata.check(options)?;
+                    metadata.check(options, &keys)?;
                     metadata.write()
                 });
             match changed {

@@ -15,13 +15,14 @@ use uuid::Uuid;
 
 use super::body::{Most, Received};
 use super::checks::{self, Caller, Trust};
+use super::encryption::{KeyRing, Readable};
 use super::error::ApiError;
 use super::params::{self, Query};
 use super::waiting::Stopping;
 use super::{
     Service, access, claims, health, home, messages, msgpack, openapi, queues, share, stats,
 };
-use crate::{Queue, QueueName, Store};
+use crate::{Message, Queue, QueueName, Store};
 
 /// A request that has passed the checks.
 pub(super) struct Call {
@@ -41,6 +42,20 @@ impl Call {
     /// Reads the request's body.
     pub(super) async fn read(&self, body: Body, most: Most) -> Result<Received, ApiError> {
         self.service.bodies.read(&self.caller.project, &self.headers, body, most).await
+    }
+
+    /// The keys by which bodies are encrypted.
+    pub(super) async fn keys(&self) -> Arc<KeyRing> {
+        self.service.keys.now().await
+    }
+
+    /// Messages of a queue as they were posted.
+    pub(super) async fn readable(
+        &self,
+        target: &Target,
+        messages: Vec<Message>,
+    ) -> Result<Readable, ApiError> {
+        Readable::of(&*self.keys().await, &self.caller.project, &target.name, messages)
     }
 }
 

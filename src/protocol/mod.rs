@@ -12,4 +12,5 @@ pub(crate) mod once;
 pub(crate) mod placement;
 pub(crate) mod register;
 pub(crate) mod tail;
+pub(crate) mod turnover;
 pub(crate) mod view;

@@ -7,9 +7,12 @@ mod claims;
 mod command;
 mod dead_letters;
 mod described;
+mod encryption;
 mod errors;
 mod headers;
 mod keystone;
+#[cfg(feature = "cli")]
+mod killed;
 mod messages;
 mod metrics;
 mod msgpack;
@@ -33,7 +36,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use roundelay::Store;
-use roundelay::http::{Gate, Metrics, ServiceOptions, guarded_router};
+use roundelay::http::{EncryptionKeys, Gate, Metrics, ServiceOptions, encrypting_router};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
@@ -93,9 +96,13 @@ impl Api {
 
     async fn guarded(options: ServiceOptions, gate: Gate) -> Self {
         let store = Store::builder().embedded(3).open().await.unwrap();
+        Self::on(store, options, gate, EncryptionKeys::none())
+    }
+
+    fn on(store: Store, options: ServiceOptions, gate: Gate, keys: EncryptionKeys) -> Self {
         let headers = vec![("client-id", CLIENT.into()), ("x-project-id", "p".into())];
         let metrics = Metrics::new(store.clone());
-        let router = guarded_router(store.clone(), options, gate, metrics);
+        let router = encrypting_router(store.clone(), options, gate, keys, metrics);
         Self { store, router, headers }
     }
 

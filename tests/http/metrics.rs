@@ -1,5 +1,7 @@
 //! What monitoring sees.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use axum::body::Body;
 use axum::http::Request;
 use http_body_util::BodyExt;
@@ -8,7 +10,7 @@ use roundelay::http::{Gate, Metrics, ServiceOptions, guarded_router};
 use serde_json::json;
 use tower::ServiceExt;
 
-use crate::{Api, CLIENT};
+use crate::{Api, CLIENT, id_of};
 
 async fn scrape(metrics: &Metrics) -> String {
     let request = Request::builder().uri("/metrics").body(Body::empty()).unwrap();
@@ -65,4 +67,131 @@ async fn requests_are_counted_by_route_method_and_status() {
     assert!(text.ends_with("# EOF\n"));
     // Neither queues nor projects are named: there may be any number of them.
     assert!(!text.contains("zebra") && !text.contains("okapi"), "{text}");
+}
+
+/// A service and what its monitoring sees.
+async fn monitored() -> (Api, Metrics) {
+    let store = Store::builder().embedded(3).open().await.unwrap();
+    let metrics = Metrics::new(store.clone());
+    let router =
+        guarded_router(store.clone(), ServiceOptions::default(), Gate::open(), metrics.clone());
+    let headers = vec![("client-id", CLIENT.into()), ("x-project-id", "p".into())];
+    (Api { store, router, headers }, metrics)
+}
+
+/// A metric's type and labels, by its name with the unit and without what samples add.
+type Described = BTreeMap<String, (String, BTreeSet<String>)>;
+
+fn exposed(text: &str) -> Described {
+    let mut all = Described::new();
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').unwrap();
+            all.insert(name.to_owned(), (kind.to_owned(), BTreeSet::new()));
+        } else if !line.starts_with('#') {
+            let (sample, labels) = line.split_once('{').unwrap_or((line, ""));
+            // Values may have braces too.
+            let labels = labels.rsplit_once('}').map_or("", |(labels, _)| labels);
+            let keys = labels.split("\",").filter_map(|label| label.split_once('=')).map(|l| l.0);
+            let keys: BTreeSet<_> = keys.filter(|key| *key != "le").map(str::to_owned).collect();
+            let sample = sample.split(' ').next().unwrap();
+            let suffixes = ["_total", "_sum", "_count", "_bucket", ""];
+            let mut names = suffixes.iter().filter_map(|suffix| sample.strip_suffix(suffix));
+            let name = names.find(|name| all.contains_key(*name)).unwrap();
+            all.get_mut(name).unwrap().1.extend(keys);
+        }
+    }
+    all
+}
+
+fn documented() -> Described {
+    let page = include_str!("../../specs/metrics.md");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `roundelay_"));
+    rows.map(|row| {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let [name, kind, unit, labels, meaning, _] = cells[..] else { panic!("{row}") };
+        assert!(!meaning.is_empty(), "{row}");
+        let name = format!("roundelay_{}", name.trim_end_matches('`'));
+        let name = match kind {
+            "counter" => name.strip_suffix("_total").unwrap_or_else(|| panic!("{row}")),
+            _ => &name,
+        };
+        assert!(name.ends_with(unit), "{row}");
+        let labels = labels.split(", ").filter(|label| !label.is_empty());
+        (name.to_owned(), (kind.to_owned(), labels.map(str::to_owned).collect()))
+    })
+    .collect()
+}
+
+#[tokio::test]
+async fn what_is_documented_is_exposed_and_the_other_way_round() {
+    let (api, metrics) = monitored().await;
+    api.post_numbers("q", 0..1).await;
+    let (documented, exposed) = (documented(), exposed(&scrape(&metrics).await));
+    for (name, of) in &documented {
+        assert_eq!(exposed.get(name), Some(of), "{name} is documented so");
+    }
+    for name in exposed.keys() {
+        assert!(documented.contains_key(name), "{name} is exposed, and not documented");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_and_messages_are_counted() {
+    let (api, metrics) = monitored().await;
+    let paths = api.post_numbers("q", 0..5).await;
+    let delayed = json!({"messages": [{"body": 1, "delay": 900}]});
+    api.post("/v2/queues/q/messages", delayed).await.is(201);
+    api.post("/v2/queues/q/claims?limit=2", json!({"ttl": 60})).await.is(201);
+    api.delete(&paths[4]).await.is(204);
+    tokio::time::advance(std::time::Duration::from_secs(7)).await;
+    let text = scrape(&metrics).await;
+    for (name, wanted) in [
+        ("roundelay_acked_messages_total ", 6.0),
+        ("roundelay_acked_blocks_total ", 2.0),
+        ("roundelay_resent_blocks_total ", 0.0),
+        ("roundelay_claim_conflicts_total ", 0.0),
+        ("roundelay_messages{state=\"active\"} ", 2.0),
+        ("roundelay_messages{state=\"claimed\"} ", 2.0),
+        ("roundelay_messages{state=\"delayed\"} ", 1.0),
+        ("roundelay_segments{state=\"closed\"} ", 1.0),
+        ("roundelay_segments{state=\"lost\"} ", 0.0),
+        ("roundelay_under_replicated_segments ", 0.0),
+        ("roundelay_uncounted_segments ", 0.0),
+        ("roundelay_segment_changes_total{change=\"sealed\"} ", 1.0),
+        ("roundelay_segment_changes_total{change=\"lost\"} ", 0.0),
+    ] {
+        assert_eq!(value(&text, name), wanted, "{name}: {text}");
+    }
+    assert!(value(&text, "roundelay_acked_bytes_total ") > 6.0, "{text}");
+    // The first two are claimed: it is the third.
+    let age = value(&text, "roundelay_oldest_unclaimed_age_seconds ");
+    assert!((7.0..8.0).contains(&age), "{age}");
+    for kind in ["append", "read", "claim", "delete", "segment", "register", "identity"] {
+        let labels = format!("{{node=\"embedded-1\",kind=\"{kind}\"}}");
+        let calls = format!("roundelay_node_call_duration_seconds_count{labels}");
+        assert!(value(&text, &calls) >= 1.0, "{calls}: {text}");
+        let failures = format!("roundelay_node_call_failures_total{labels}");
+        assert_eq!(value(&text, &failures), 0.0, "{text}");
+    }
+    // A count stands for a while, and then is made anew.
+    let ids: Vec<&str> = paths.iter().map(|path| id_of(path)).collect();
+    api.delete(&format!("/v2/queues/q/messages?ids={}", ids.join(","))).await.is(204);
+    let text = scrape(&metrics).await;
+    assert_eq!(value(&text, "roundelay_messages{state=\"active\"} "), 2.0);
+    tokio::time::advance(std::time::Duration::from_secs(6)).await;
+    assert!(value(&scrape(&metrics).await, "roundelay_census_age_seconds ") < 1.0);
+    let text = scrape(&metrics).await;
+    assert_eq!(value(&text, "roundelay_messages{state=\"active\"} "), 0.0);
+    assert_eq!(value(&text, "roundelay_oldest_unclaimed_age_seconds "), 0.0);
+    // With the queue its segments go.
+    api.delete("/v2/queues/q").await.is(204);
+    tokio::time::advance(std::time::Duration::from_secs(6)).await;
+    let text = scrape(&metrics).await;
+    let dropped = value(&text, "roundelay_segment_changes_total{change=\"dropped\"} ");
+    let opened = value(&text, "roundelay_segment_changes_total{change=\"opened\"} ");
+    assert!(opened >= 1.0 && opened == dropped, "{text}");
+    for state in ["open", "closed"] {
+        assert_eq!(value(&text, &format!("roundelay_segments{{state=\"{state}\"}} ")), 0.0);
+    }
 }

@@ -106,7 +106,7 @@ async fn keys_and_dead_letters_hold_on_redis_nodes_when_one_dies() {
     assert_eq!(one.post_once(&key("b"), messages(1), None).await.unwrap(), second);
     assert_eq!(two.stats().await.unwrap().total(), 301);
 
-    let letters = DeadLetters { max_claims: 1, queue: dead.clone(), ttl: None };
+    let letters = DeadLetters { max_claims: 1, queue: dead.clone(), ttl: None, rewrite: None };
     let options = ClaimOptions { limit: 20, ..ClaimOptions::default() };
     let claim = two.claim_or_move(&options, &letters).await.unwrap().unwrap();
     let claimed = claim.messages.len();

@@ -4,10 +4,27 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Output, Stdio};
 
+use serde_json::{Value, json};
+
+use crate::redis_server::RedisServer;
+
+/// What the surroundings could tell the command.
+const NAMES: [&str; 9] = [
+    "LISTEN",
+    "NODES",
+    "COPIES",
+    "COPIES_MIN",
+    "KEEPERS",
+    "CONFIG",
+    "LOG",
+    "PROJECT",
+    "ENCRYPTION_KEYS",
+];
+
 /// The command, without what the surroundings would tell it.
 fn roundelay(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_roundelay"));
-    for name in ["LISTEN", "NODES", "COPIES", "COPIES_MIN", "KEEPERS", "CONFIG", "LOG", "PROJECT"] {
+    for name in NAMES {
         command.env_remove(format!("ROUNDELAY_{name}"));
     }
     command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -97,4 +114,59 @@ fn an_address_in_use_is_a_failure_in_one_line() {
     assert_eq!(output.status.code(), Some(1));
     let said = stderr(&output);
     assert!(said.contains(&address) && said.lines().count() == 1, "{said}");
+}
+
+/// Runs a tool on a pool of one server, with lines of input; returns what it printed, by line.
+fn tool(server: &RedisServer, args: &[&str], input: &str) -> (Output, Vec<Value>) {
+    let mut command = roundelay(args);
+    command.args(["--copies", "1", "--keepers", "1"]).env("ROUNDELAY_NODES", server.url());
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    // One that fails does not read.
+    drop(child.stdin.take().unwrap().write_all(input.as_bytes()));
+    let output = child.wait_with_output().unwrap();
+    let printed = String::from_utf8(output.stdout.clone()).unwrap();
+    let lines = printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    (output, lines)
+}
+
+#[tokio::test]
+async fn tools_read_and_write_encrypted_queues_with_the_keys_and_say_so_without() {
+    let server = RedisServer::start().await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let keys = json!([{"id": "a", "key": "ab".repeat(32)}]).to_string();
+    std::fs::write(file.path(), keys).unwrap();
+    let keys = ["--encryption-keys", file.path().to_str().unwrap()];
+    let with_keys = |args: &[&str], input: &str| tool(&server, &[args, &keys].concat(), input);
+    let metadata = r#"{"_enable_encrypt_messages": true}"#;
+    let made = tool(&server, &["queue", "create", "--queue", "q", "--metadata", metadata], "");
+    assert!(made.0.status.success(), "{}", stderr(&made.0));
+
+    let (refused, _) = tool(&server, &["post", "--queue", "q"], "{\"plain\": 1}\n");
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains("--encryption-keys"), "{}", stderr(&refused));
+    let (posted, ids) = with_keys(&["post", "--queue", "q"], "{\"plain\": 1}\n");
+    assert!(posted.status.success() && ids.len() == 1, "{}", stderr(&posted));
+
+    let (listed, lines) = with_keys(&["list", "--queue", "q"], "");
+    assert!(listed.status.success(), "{}", stderr(&listed));
+    assert_eq!(lines[0]["body"], json!({"plain": 1}));
+    let (_, stats) = with_keys(&["queue", "stats", "--queue", "q"], "");
+    assert_eq!(stats[0]["oldest"]["body"], json!({"plain": 1}));
+    let (listed, lines) = tool(&server, &["list", "--queue", "q"], "");
+    assert_eq!((listed.status.code(), lines.len()), (Some(1), 1));
+    assert!(lines[0]["error"].as_str().unwrap().contains("\"a\""), "{lines:?}");
+    assert!(lines[0].get("body").is_none(), "{lines:?}");
+
+    // What nobody could read is not deleted.
+    let (claimed, lines) = tool(&server, &["claim", "--queue", "q", "--delete"], "");
+    assert_eq!(claimed.status.code(), Some(1));
+    let claim = lines[0]["claim"].as_str().unwrap();
+    assert!(lines[0]["messages"][0].get("error").is_some(), "{lines:?}");
+    let (released, _) = tool(&server, &["claim", "release", "--queue", "q", claim], "");
+    assert!(released.status.success(), "{}", stderr(&released));
+    let (claimed, lines) = with_keys(&["claim", "--queue", "q", "--delete"], "");
+    assert!(claimed.status.success(), "{}", stderr(&claimed));
+    assert_eq!(lines[0]["messages"][0]["body"], json!({"plain": 1}));
+    let (_, stats) = tool(&server, &["queue", "stats", "--queue", "q"], "");
+    assert_eq!(stats[0]["total"], 0);
 }

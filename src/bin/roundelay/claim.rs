@@ -7,7 +7,7 @@ use roundelay::{Claim, ClaimId, ClaimOptions, ErrorKind, Queue};
 use serde::Serialize;
 
 use crate::failure::{Failure, described};
-use crate::lines::{self, MessageLine};
+use crate::lines::{self, MessageLine, Reader};
 use crate::retry::{self, retry};
 use crate::settings::{QueueArgs, Settings, usage};
 
@@ -73,9 +73,9 @@ enum Action {
 }
 
 #[derive(Serialize)]
-struct Claimed<'a> {
+struct Claimed {
     claim: String,
-    messages: Vec<MessageLine<'a>>,
+    messages: Vec<MessageLine>,
 }
 
 pub(crate) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> {
@@ -100,9 +100,10 @@ pub(crate) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
             let Take { project, queue, .. } = &take;
             let queue = queue.clone().unwrap_or_default();
             let queue = QueueArgs { project: project.clone(), queue };
+            let reader = queue.reader(settings).await?;
             let store = settings.open().await?;
             let queue = queue.of(&store)?;
-            let taken = take_messages(&queue, &take).await;
+            let taken = take_messages(&queue, &take, &reader).await;
             store.close().await;
             taken?;
         }
@@ -114,21 +115,26 @@ fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-async fn take_messages(queue: &Queue, take: &Take) -> Result<(), Failure> {
+async fn take_messages(queue: &Queue, take: &Take, reader: &Reader) -> Result<(), Failure> {
     let options = ClaimOptions {
         ttl: seconds(take.times.ttl),
         grace: seconds(take.times.grace),
         limit: take.limit,
     };
     let claim = || queue.claim_waiting(&options, None, seconds(take.wait));
-    let Some(claim) = retry(retry::USUAL, claim).await? else {
+    let Some(mut claim) = retry(retry::USUAL, claim).await? else {
         return Ok(());
     };
-    lines::print(&Claimed {
-        claim: claim.id.to_string(),
-        messages: claim.messages.iter().map(MessageLine::from).collect(),
-    })?;
-    if take.delete { delete(queue, &claim).await } else { Ok(()) }
+    let messages: Vec<_> = claim.messages.iter().map(|message| reader.line(message)).collect();
+    let mut whole = messages.iter().map(MessageLine::is_whole);
+    // What was not shown was not given to anybody.
+    claim.messages.retain(|_| whole.next().unwrap_or(false));
+    let all = claim.messages.len() == messages.len();
+    lines::print(&Claimed { claim: claim.id.to_string(), messages })?;
+    if take.delete {
+        delete(queue, &claim).await?;
+    }
+    if all { Ok(()) } else { Err(Failure::Reported) }
 }
 
 /// Only after they were printed: until then nobody has them.

@@ -1,31 +1,66 @@
 //! JSON lines on standard output, each written out at once.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 
-use roundelay::http::JsonBody;
-use roundelay::{Message, MessageId};
-use serde::Serialize;
+use roundelay::http::{JsonBody, KeyRing};
+use roundelay::{Message, MessageId, Project, QueueName};
+use serde::{Serialize, Serializer};
 
 /// A message as one line shows it.
 #[derive(Debug, Serialize)]
-pub(crate) struct MessageLine<'a> {
+pub(crate) struct MessageLine {
     id: String,
     age: u64,
     ttl: u64,
-    body: JsonBody<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<Body>,
+    /// Why there is no body.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     claim: Option<String>,
 }
 
-impl<'a> From<&'a Message> for MessageLine<'a> {
-    fn from(message: &'a Message) -> Self {
-        Self {
+#[derive(Debug)]
+struct Body(Message);
+
+impl Serialize for Body {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        JsonBody(&self.0).serialize(serializer)
+    }
+}
+
+/// Makes lines of a queue's messages, encrypted or not.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    pub(crate) keys: Arc<KeyRing>,
+    pub(crate) project: Project,
+    pub(crate) queue: QueueName,
+}
+
+impl Reader {
+    pub(crate) fn line(&self, message: &Message) -> MessageLine {
+        let read = self.keys.open(&self.project, &self.queue, message.clone());
+        let (body, error) = match read {
+            Ok(message) => (Some(Body(message)), None),
+            Err(why) => (None, Some(format!("it cannot be decrypted: {why}"))),
+        };
+        MessageLine {
             id: message.id.to_string(),
             age: message.age.as_secs(),
             ttl: message.ttl.as_secs(),
-            body: JsonBody(message),
+            body,
+            error,
             claim: message.claim.as_ref().map(ToString::to_string),
         }
+    }
+}
+
+impl MessageLine {
+    /// Whether it shows the body.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.error.is_none()
     }
 }
 

@@ -6,7 +6,7 @@ use roundelay::{ErrorKind, ListOptions, MAX_BATCH, Marker, Queue};
 use serde_json::json;
 
 use crate::failure::{Failure, described};
-use crate::lines::{self, MessageLine};
+use crate::lines::{self, Reader};
 use crate::retry::{self, retry};
 use crate::settings::{QueueArgs, Settings, usage};
 
@@ -48,6 +48,9 @@ struct Walk {
     left: usize,
     page: usize,
     lost: usize,
+    reader: Reader,
+    /// Messages whose bodies could not be shown.
+    unread: usize,
 }
 
 pub(crate) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> {
@@ -55,6 +58,7 @@ pub(crate) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
         return Err(Failure::Usage(format!("--page must be from 1 to {MAX_BATCH}")));
     }
     let marker = args.marker.as_deref().map(str::parse::<Marker>).transpose().map_err(usage)?;
+    let reader = args.queue.reader(settings).await?;
     let store = settings.open().await?;
     let queue = args.queue.of(&store)?;
     let options = ListOptions {
@@ -64,7 +68,7 @@ pub(crate) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
         ..ListOptions::default()
     };
     let left = args.limit.unwrap_or(usize::MAX);
-    let mut walk = Walk { options, left, page: args.page, lost: 0 };
+    let mut walk = Walk { options, left, page: args.page, lost: 0, reader, unread: 0 };
     tokio::select! {
         biased;
         // The marker is printed all the same, so that the next run can go on from here.
@@ -78,7 +82,7 @@ pub(crate) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
         eprintln!("marker: {marker}");
     }
     store.close().await;
-    if walk.lost == 0 { Ok(()) } else { Err(Failure::Reported) }
+    if walk.lost + walk.unread == 0 { Ok(()) } else { Err(Failure::Reported) }
 }
 
 impl Walk {
@@ -97,7 +101,9 @@ impl Walk {
                 Err(error) => return Err(error.into()),
             };
             for message in &page.messages {
-                lines::print(&MessageLine::from(message))?;
+                let line = self.reader.line(message);
+                self.unread += usize::from(!line.is_whole());
+                lines::print(&line)?;
             }
             self.left = self.left.saturating_sub(page.messages.len());
             if page.marker.is_some() {

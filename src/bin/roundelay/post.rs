@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use indicatif::ProgressBar;
+use roundelay::http::{SealError, wants_encryption};
 use roundelay::{
     ClientId, ContentType, Error, MAX_BODY_BYTES, MessageId, Metadata, NewMessage, Outcome, Queue,
 };
@@ -20,7 +21,7 @@ use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
 use crate::failure::{Failure, described};
-use crate::lines::{self, Posted};
+use crate::lines::{self, Posted, Reader};
 use crate::retry::retry;
 use crate::settings::{QueueArgs, Settings, usage};
 
@@ -73,6 +74,43 @@ struct Report {
     failed: bool,
 }
 
+/// Makes messages of lines, encrypted if the queue wants that.
+enum Writer {
+    Plain,
+    Encrypting(Reader),
+}
+
+impl Writer {
+    async fn of(
+        settings: &Settings,
+        args: &QueueArgs,
+        queue: &Queue,
+        patience: Duration,
+    ) -> Result<Self, Failure> {
+        if !wants_encryption(&retry(patience, || queue.metadata()).await?) {
+            return Ok(Self::Plain);
+        }
+        let reader = args.reader(settings).await?;
+        if reader.keys.is_empty() {
+            let name = &args.queue;
+            return Err(Failure::Usage(format!(
+                "queue {name:?} wants its messages encrypted: give --encryption-keys FILE"
+            )));
+        }
+        Ok(Self::Encrypting(reader))
+    }
+
+    fn message(&self, json: Bytes) -> Result<NewMessage, SealError> {
+        match self {
+            Self::Plain => Ok(NewMessage::new(ContentType::Json, json)?),
+            // It was parsed as JSON, so it is UTF-8.
+            Self::Encrypting(Reader { keys, project, queue }) => {
+                keys.seal(project, queue, &String::from_utf8_lossy(&json))
+            }
+        }
+    }
+}
+
 impl Report {
     fn new() -> Self {
         // With the ids on the same terminal, they are the progress.
@@ -109,6 +147,8 @@ pub(crate) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
         return Err(Failure::Failed(format!("there is no queue {:?}", args.queue.queue)));
     }
 
+    let writer = Writer::of(settings, &args.queue, &queue, patience).await?;
+
     let mut report = Report::new();
     let mut lines = read_lines(io::stdin());
     let mut input_ended = false;
@@ -126,13 +166,14 @@ pub(crate) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
                     report.refused(number, &error, Outcome::NotApplied);
                 }
                 Some(Line { number, body: Ok(body) }) => {
-                    let message = NewMessage::new(ContentType::Json, body)
-                        .and_then(|message| message.with_ttl(ttl)?.with_delay(delay));
+                    let message = writer
+                        .message(body)
+                        .and_then(|message| Ok(message.with_ttl(ttl)?.with_delay(delay)?));
                     match message {
                         // Started in the order in which they are pushed: the set polls new
                         // futures first in, first out.
                         Ok(message) => posts.push(post(&queue, number, message, client.as_ref(), patience)),
-                        Err(error) => report.refused(number, &described(&error), error.outcome()),
+                        Err(error) => report.refused(number, &error.to_string(), Outcome::NotApplied),
                     }
                 }
             },

@@ -52,13 +52,13 @@ struct QueueLine<'a> {
 }
 
 #[derive(Serialize)]
-struct Stats<'a> {
+struct Stats {
     active: u64,
     claimed: u64,
     delayed: u64,
     total: u64,
-    oldest: Option<MessageLine<'a>>,
-    newest: Option<MessageLine<'a>>,
+    oldest: Option<MessageLine>,
+    newest: Option<MessageLine>,
 }
 
 pub(crate) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> {
@@ -67,7 +67,7 @@ pub(crate) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
         _ => None,
     };
     let store = settings.open().await?;
-    let done = act(&store, &args.action, metadata.unwrap_or_default()).await;
+    let done = act(settings, &store, &args.action, metadata.unwrap_or_default()).await;
     store.close().await;
     done
 }
@@ -79,7 +79,12 @@ fn parsed(metadata: &str) -> Result<Metadata, Failure> {
     }
 }
 
-async fn act(store: &Store, action: &Action, metadata: Metadata) -> Result<(), Failure> {
+async fn act(
+    settings: &Settings,
+    store: &Store,
+    action: &Action,
+    metadata: Metadata,
+) -> Result<(), Failure> {
     match action {
         Action::Create { queue, .. } => {
             let queue = queue.of(store)?;
@@ -93,6 +98,7 @@ async fn act(store: &Store, action: &Action, metadata: Metadata) -> Result<(), F
         }
         Action::List { project } => list(store, project).await?,
         Action::Stats(queue) => {
+            let reader = queue.reader(settings).await?;
             let queue = queue.of(store)?;
             let stats = retry(retry::USUAL, || queue.stats()).await?;
             lines::print(&Stats {
@@ -100,8 +106,8 @@ async fn act(store: &Store, action: &Action, metadata: Metadata) -> Result<(), F
                 claimed: stats.claimed,
                 delayed: stats.delayed,
                 total: stats.total(),
-                oldest: stats.oldest.as_ref().map(MessageLine::from),
-                newest: stats.newest.as_ref().map(MessageLine::from),
+                oldest: stats.oldest.as_ref().map(|message| reader.line(message)),
+                newest: stats.newest.as_ref().map(|message| reader.line(message)),
             })?;
         }
         Action::Show(queue) => {

@@ -42,6 +42,7 @@ pub(crate) async fn run(settings: Settings, args: Args) -> Result<(), Failure> {
     let (interrupted, terminated) =
         (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let gate = settings.auth.gate(args.tokens)?;
+    let keys = settings.keys()?;
     let store = settings.open_or_embed().await?;
     let (listener, address) = bind(&listen).await?;
     if gate.is_open() && !args.insecure {
@@ -53,7 +54,8 @@ pub(crate) async fn run(settings: Settings, args: Args) -> Result<(), Failure> {
         None => None,
     };
     announce(&settings, address);
-    let router = http::guarded_router(store.clone(), settings.service, gate, metrics.clone());
+    let router =
+        http::encrypting_router(store.clone(), settings.service, gate, keys, metrics.clone());
     let (stop, stopping) = watch::channel(());
     let shutdown = async move {
         let (mut interrupted, mut terminated) = (interrupted, terminated);

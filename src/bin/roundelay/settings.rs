@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use roundelay::http::{Connections, ServiceOptions};
+use roundelay::http::{Connections, EncryptionKeys, ServiceOptions};
 use roundelay::{Config, Project, Queue, QueueName, Store, StoreBuilder};
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 
 use crate::auth::Auth;
 use crate::failure::Failure;
+use crate::lines::Reader;
 
 /// Embedded nodes when none are given: as many as a message has copies.
 const EMBEDDED: usize = 3;
@@ -35,6 +36,9 @@ pub(crate) struct StoreArgs {
     /// Configuration file (TOML)
     #[arg(long, value_name = "FILE", global = true, env = "ROUNDELAY_CONFIG")]
     config: Option<PathBuf>,
+    /// File of the keys by which bodies of encrypted queues are written and read (JSON)
+    #[arg(long, value_name = "FILE", global = true, env = "ROUNDELAY_ENCRYPTION_KEYS")]
+    encryption_keys: Option<PathBuf>,
     /// What to log on standard error, as "info" or "roundelay=debug" [default: warn]
     #[arg(long, value_name = "FILTER", global = true, env = "ROUNDELAY_LOG")]
     log: Option<String>,
@@ -61,6 +65,7 @@ struct File {
     copies: Option<usize>,
     copies_min: Option<usize>,
     keepers: Option<usize>,
+    encryption_keys: Option<PathBuf>,
     log: Option<String>,
     service: ServiceOptions,
     connections: Connections,
@@ -77,6 +82,7 @@ pub(crate) struct Settings {
     pub(crate) service: ServiceOptions,
     pub(crate) connections: Connections,
     pub(crate) auth: Auth,
+    encryption_keys: Option<PathBuf>,
     log: String,
 }
 
@@ -100,6 +106,7 @@ impl StoreArgs {
             service: file.service,
             connections: file.connections,
             auth: file.auth,
+            encryption_keys: self.encryption_keys.or(file.encryption_keys),
             log: self.log.or(file.log).unwrap_or_else(|| QUIET.to_owned()),
         })
     }
@@ -129,6 +136,13 @@ impl Settings {
         Ok(())
     }
 
+    /// The keys of encryption, if a file of them was named.
+    pub(crate) fn keys(&self) -> Result<EncryptionKeys, Failure> {
+        let Some(path) = &self.encryption_keys else { return Ok(EncryptionKeys::none()) };
+        EncryptionKeys::open(path)
+            .map_err(|error| Failure::Usage(format!("keys of encryption: {error}")))
+    }
+
     fn builder(&self) -> StoreBuilder {
         let builder = Store::builder().config(self.config.clone());
         self.nodes.iter().fold(builder, StoreBuilder::node)
@@ -156,8 +170,18 @@ impl Settings {
 
 impl QueueArgs {
     pub(crate) fn of(&self, store: &Store) -> Result<Queue, Failure> {
-        let queue = QueueName::new(&self.queue).map_err(usage)?;
-        Ok(store.queue(&project(&self.project)?, &queue))
+        let (project, queue) = self.names()?;
+        Ok(store.queue(&project, &queue))
+    }
+
+    pub(crate) fn names(&self) -> Result<(Project, QueueName), Failure> {
+        Ok((project(&self.project)?, QueueName::new(&self.queue).map_err(usage)?))
+    }
+
+    /// What shows the queue's messages.
+    pub(crate) async fn reader(&self, settings: &Settings) -> Result<Reader, Failure> {
+        let (project, queue) = self.names()?;
+        Ok(Reader { keys: settings.keys()?.now().await, project, queue })
     }
 }
 
@@ -183,6 +207,7 @@ mod tests {
             copies_min: None,
             keepers: None,
             config,
+            encryption_keys: None,
             log: None,
         }
     }

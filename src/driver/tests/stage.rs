@@ -5,13 +5,15 @@ use std::sync::Arc;
 use tokio::time::{Instant, sleep};
 
 use super::{World, millis};
-use crate::block::{Block, Record, State};
+use crate::block::Block;
 use crate::driver::ask::ask;
+use crate::driver::post::record;
 use crate::driver::{Core, QueueState};
 use crate::id::{
     ClaimKey, Fencing, Generation, MessageRef, NodeId, Placement, ProducerId, ReplicaAt, SegmentNo,
     Version,
 };
+use crate::message::{ContentType, NewMessage};
 use crate::name::{Project, QueueName};
 use crate::node::{
     Append, Appended, Coverage, Delete, Deleted, Got, Guard, Held, Hold, Op, Open, Role, SegmentOf,
@@ -51,14 +53,8 @@ impl Stage {
     /// A replica that has everything.
     pub(super) async fn written(&self, at: ReplicaAt) {
         self.open(at, Role::Appending).await;
-        let record = |body: &'static [u8]| Record {
-            index: 0,
-            state: State::Ready,
-            client: None,
-            ttl_ms: 600_000,
-            delay_ms: 0,
-            envelope: bytes::Bytes::from_static(body),
-        };
+        let record =
+            |body: &'static [u8]| record(&NewMessage::new(ContentType::Text, body).unwrap(), None);
         let bytes = Block::of([record(b"one"), record(b"two")]).encode();
         let append =
             Op::Append(Append { at, producer: PRODUCER, block: 1, noted: 0, bytes: bytes.into() });

@@ -1,48 +1,19 @@
 //! Bearer tokens from a file, which is read again when it changes.
 
 use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::path::PathBuf;
 
 use data_encoding::HEXLOWER_PERMISSIVE;
 use serde::Deserialize;
 use subtle::ConstantTimeEq;
-use tokio::time::Instant;
 
 use super::{Digest, Identity, digest_of};
 use crate::Project;
-
-/// How long a change of the file may go unnoticed.
-const CHECK_EVERY: Duration = Duration::from_secs(1);
-/// Longest file, in bytes.
-const MAX_BYTES: u64 = 16 << 20;
+use crate::http::reread::{self, Reread};
 
 /// The tokens of a file.
 #[derive(Debug)]
-pub(super) struct TokenFile {
-    path: PathBuf,
-    state: Mutex<State>,
-}
-
-#[derive(Debug)]
-struct State {
-    tokens: Arc<Vec<Token>>,
-    seen: Stamp,
-    checked_at: Instant,
-}
-
-/// What changes when a file is written, or another is put in its place: a time that a program sets and
-/// a length can be those of the file before, the other three cannot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    changed: (i64, i64),
-    modified: SystemTime,
-    bytes: u64,
-}
+pub(super) struct TokenFile(Reread<Vec<Token>>);
 
 #[derive(Debug)]
 struct Token {
@@ -63,14 +34,11 @@ struct Entry {
 
 impl TokenFile {
     pub(super) fn open(path: PathBuf) -> io::Result<Self> {
-        let (seen, tokens) = read(&path)?;
-        let state = State { tokens: Arc::new(tokens), seen, checked_at: Instant::now() };
-        Ok(Self { path, state: Mutex::new(state) })
+        Ok(Self(Reread::open(path, "tokens", parse)?))
     }
 
     pub(super) async fn identify(&self, token: &str) -> Option<Identity> {
-        self.refresh().await;
-        let tokens = Arc::clone(&self.lock().tokens);
+        let tokens = self.0.now().await;
         let digest = digest_of(token);
         // All are looked at, whichever fits: how long it takes tells nothing.
         tokens
@@ -81,74 +49,14 @@ impl TokenFile {
             })
             .cloned()
     }
-
-    /// Reads the file if it has changed. What cannot be read changes nothing: a file that is just
-    /// being written must not lock everybody out.
-    async fn refresh(&self) {
-        let seen = {
-            let mut state = self.lock();
-            if state.checked_at.elapsed() < CHECK_EVERY {
-                return;
-            }
-            state.checked_at = Instant::now();
-            state.seen
-        };
-        let path = self.path.clone();
-        let changed = move || match stamp(&path) {
-            Ok(now) if now == seen => Ok(None),
-            _ => read(&path).map(Some),
-        };
-        match tokio::task::spawn_blocking(changed).await {
-            Ok(Ok(Some((seen, tokens)))) => {
-                tracing::info!(tokens = tokens.len(), "the file of tokens was read again");
-                let mut state = self.lock();
-                (state.seen, state.tokens) = (seen, Arc::new(tokens));
-            }
-            Ok(Ok(None)) => {}
-            Ok(Err(error)) => {
-                tracing::error!(%error, "the file of tokens cannot be read; the former ones hold");
-            }
-            Err(error) => tracing::error!(%error, "the file of tokens was not looked at"),
-        }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-fn stamp(path: &Path) -> io::Result<Stamp> {
-    let metadata = std::fs::metadata(path)?;
-    Ok(Stamp {
-        device: metadata.dev(),
-        inode: metadata.ino(),
-        changed: (metadata.ctime(), metadata.ctime_nsec()),
-        modified: metadata.modified()?,
-        bytes: metadata.len(),
-    })
-}
-
-fn read(path: &Path) -> io::Result<(Stamp, Vec<Token>)> {
-    let wrong = |what: String| {
-        io::Error::new(io::ErrorKind::InvalidData, format!("{}: {what}", path.display()))
-    };
-    // Before the content: a change in between is then noticed the next time.
-    let stamp = stamp(path)?;
-    if stamp.bytes > MAX_BYTES {
-        return Err(wrong(format!("longer than {MAX_BYTES} bytes")));
-    }
-    let bytes = std::fs::read(path)?;
-    // The parser's message may quote what it read: only the place is told.
-    let entries: Vec<Entry> = serde_json::from_slice(&bytes).map_err(|error| {
-        let (line, column) = (error.line(), error.column());
-        wrong(format!("no array of tokens at line {line}, column {column}"))
-    })?;
-    let tokens: Result<Vec<Token>, String> = entries
-        .into_iter()
-        .enumerate()
+fn parse(bytes: &[u8]) -> Result<Vec<Token>, String> {
+    let entries: Vec<Entry> = reread::entries(bytes, "tokens")?;
+    let numbered = entries.into_iter().enumerate();
+    numbered
         .map(|(at, entry)| token(entry).map_err(|what| format!("entry {}: {what}", at + 1)))
-        .collect();
-    Ok((stamp, tokens.map_err(wrong)?))
+        .collect()
 }
 
 fn token(entry: Entry) -> Result<Token, String> {
@@ -172,36 +80,15 @@ fn token(entry: Entry) -> Result<Token, String> {
 mod tests {
     use super::*;
 
-    fn parsed(text: &str) -> io::Result<Vec<Token>> {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), text).unwrap();
-        read(file.path()).map(|(_, tokens)| tokens)
-    }
-
     #[test]
     fn a_token_may_be_given_by_its_digest() {
-        let plain = parsed(r#"[{"token": "abc", "project": "p", "roles": ["admin"]}]"#).unwrap();
+        let plain = parse(br#"[{"token": "abc", "project": "p", "roles": ["admin"]}]"#).unwrap();
         let digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         let hashed = format!(r#"[{{"sha256": "{digest}", "project": "p"}}]"#);
-        let hashed = parsed(&hashed).unwrap();
+        let hashed = parse(hashed.as_bytes()).unwrap();
         assert_eq!(plain[0].digest, hashed[0].digest);
         assert_eq!(plain[0].identity.roles, ["admin"]);
         assert!(hashed[0].identity.roles.is_empty());
-    }
-
-    #[test]
-    fn another_file_of_the_same_length_and_time_is_another() {
-        let folder = tempfile::tempdir().unwrap();
-        let (path, other) = (folder.path().join("tokens"), folder.path().join("other"));
-        std::fs::write(&path, "[1]").unwrap();
-        std::fs::write(&other, "[2]").unwrap();
-        let before = stamp(&path).unwrap();
-        let file = std::fs::File::options().write(true).open(&other).unwrap();
-        file.set_modified(before.modified).unwrap();
-        std::fs::rename(&other, &path).unwrap();
-        let now = stamp(&path).unwrap();
-        assert_eq!((now.modified, now.bytes), (before.modified, before.bytes));
-        assert_ne!(now, before);
     }
 
     #[test]
@@ -216,7 +103,7 @@ mod tests {
             r#"{"hidden": 1}"#,
             r#"["hidden""#,
         ] {
-            let error = parsed(wrong).unwrap_err().to_string();
+            let error = parse(wrong.as_bytes()).unwrap_err();
             assert!(!error.contains("hidden"), "{error}");
         }
     }

@@ -16,7 +16,7 @@ fn setup() -> Config {
 }
 
 fn letters(store: &Store, max_claims: u32) -> DeadLetters {
-    DeadLetters { max_claims, queue: queue(store, "dead"), ttl: None }
+    DeadLetters { max_claims, queue: queue(store, "dead"), ttl: None, rewrite: None }
 }
 
 async fn claim(queue: &Queue, letters: &DeadLetters, limit: usize) -> Option<Claim> {

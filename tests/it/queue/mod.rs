@@ -2,6 +2,7 @@
 
 mod basic;
 mod cluster;
+mod counting;
 mod dead_letters;
 mod failing;
 mod mortal;

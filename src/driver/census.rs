@@ -1,0 +1,174 @@
+//! Counting the messages of all queues that this process has met, for monitoring.
+//!
+//! A count asks nodes, so it is bounded: [`AT_ONCE`] segments at a time, those first that were never
+//! counted or not for the longest time. What was counted before stands in for the rest, so that with
+//! few segments the sum is exact, and with many it lags behind and says by how much.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use tokio::time::Instant;
+
+use super::ask::ask;
+use super::{Core, locked};
+use crate::id::{Generation, Offset, ReplicaAt, SegmentNo};
+use crate::metrics::Census;
+use crate::node::{Entry, Filter, Op, Page, Read, Stats};
+use crate::protocol::manifest::{Segment, Standing};
+
+/// Segments counted at a time.
+const AT_ONCE: usize = 128;
+/// Calls for it under way together.
+const TOGETHER: usize = 8;
+/// How long a count stands before another is begun.
+const STANDS_FOR: Duration = Duration::from_secs(5);
+
+/// One segment of one life of one queue.
+type Key = (String, Generation, SegmentNo);
+
+/// What is known from counting.
+#[derive(Debug, Default)]
+pub(crate) struct Book {
+    counted_at: Option<Instant>,
+    segments: BTreeMap<Key, Line>,
+}
+
+/// What is known of one segment.
+#[derive(Debug, Default)]
+struct Line {
+    /// When it was last tried.
+    tried_at: Option<Instant>,
+    counts: Option<(Instant, Counts)>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Counts {
+    active: u64,
+    claimed: u64,
+    delayed: u64,
+    oldest_unclaimed: Option<Duration>,
+}
+
+impl Core {
+    /// Counts a part of the messages anew, unless that was done a moment ago or is being done.
+    pub(crate) async fn count_messages(&self) {
+        let Ok(mut book) = self.census.book.try_lock() else { return };
+        if book.counted_at.is_some_and(|at| at.elapsed() < STANDS_FOR) {
+            return;
+        }
+        let (mut census, segments) = self.look_at_manifests();
+        book.segments.retain(|key, _| segments.contains_key(key));
+        for key in segments.keys() {
+            if !book.segments.contains_key(key) {
+                book.segments.insert(key.clone(), Line::default());
+            }
+        }
+        let mut due: Vec<(Option<Instant>, &Key)> =
+            book.segments.iter().map(|(key, line)| (line.tried_at, key)).collect();
+        due.sort_unstable();
+        let due: Vec<Key> = due.into_iter().take(AT_ONCE).map(|(_, key)| key.clone()).collect();
+        let asked = due.into_iter().filter_map(|key| {
+            let replicas = segments.get(&key)?.clone();
+            Some(async move { (key, self.count_segment(&replicas).await) })
+        });
+        let counted: Vec<_> =
+            futures_util::stream::iter(asked).buffer_unordered(TOGETHER).collect().await;
+        let now = Instant::now();
+        for (key, counts) in counted {
+            if let Some(line) = book.segments.get_mut(&key) {
+                line.tried_at = Some(now);
+                line.counts = counts.map(|counts| (now, counts)).or(line.counts);
+            }
+        }
+        book.counted_at = Some(now);
+        for line in book.segments.values() {
+            add(&mut census, line, now);
+        }
+        *locked(&self.census.latest) = Some((now, census));
+    }
+
+    /// The latest count, with its age as of now.
+    pub(crate) fn latest_census(&self) -> Option<Census> {
+        locked(&self.census.latest).as_ref().map(|(at, census)| {
+            let age = census.age + at.elapsed();
+            Census { age, ..census.clone() }
+        })
+    }
+
+    /// What the manifests say, without asking anybody; and where the messages are.
+    fn look_at_manifests(&self) -> (Census, BTreeMap<Key, Vec<ReplicaAt>>) {
+        let copies = self.pool.config().copies;
+        let mut census = Census::default();
+        let mut segments = BTreeMap::new();
+        for queue in self.known() {
+            let Some(manifest) = self.manifests.old(&queue).filter(|m| m.alive) else { continue };
+            for segment in &manifest.segments {
+                if segment.lost {
+                    census.segments_lost += 1;
+                    continue;
+                }
+                if segment.is_open() {
+                    census.segments_open += 1;
+                } else {
+                    census.segments_closed += 1;
+                    let is_short = self.standing_copies(segment) < copies;
+                    census.segments_under_replicated += u64::from(is_short);
+                }
+                let key = (queue.register.clone(), manifest.generation, segment.no);
+                segments.insert(key, self.usable_replicas(segment));
+            }
+        }
+        (census, segments)
+    }
+
+    fn usable_replicas(&self, segment: &Segment) -> Vec<ReplicaAt> {
+        let mut replicas = self.addresses(segment, Standing::Full);
+        replicas.retain(|at| self.pool.usable(at.cookie));
+        replicas
+    }
+
+    /// `None`: nobody says.
+    async fn count_segment(&self, replicas: &[ReplicaAt]) -> Option<Counts> {
+        let at = *replicas.first()?;
+        let stats: Stats = ask(&self.pool, at.cookie.node, Op::Stats { at }).await.ok()?;
+        let Stats { active, claimed, delayed, oldest, .. } = stats;
+        let is_to_be_had =
+            |entry: &Entry| entry.claim.is_none() && entry.age_ms >= entry.delay_ms.into();
+        let oldest_ms = match oldest {
+            _ if active == 0 => None,
+            Some(entry) if is_to_be_had(&entry) => Some(entry.age_ms),
+            _ => self.oldest_to_be_had(at).await,
+        };
+        let oldest_unclaimed = oldest_ms.map(Duration::from_millis);
+        Some(Counts { active, claimed, delayed, oldest_unclaimed })
+    }
+
+    /// The age of the first message that is neither claimed nor delayed.
+    async fn oldest_to_be_had(&self, at: ReplicaAt) -> Option<u64> {
+        let filter = Filter { not_from: None, skip_claimed: true, skip_delayed: true };
+        let read = Read { at, from: Offset::default(), limit: 1, max_bytes: 1, filter };
+        let page: Page = ask(&self.pool, at.cookie.node, Op::Read(read)).await.ok()?;
+        page.blocks.iter().flat_map(|block| &block.entries).map(|entry| entry.age_ms).next()
+    }
+}
+
+/// What the counting of messages keeps.
+#[derive(Debug, Default)]
+pub(crate) struct Counting {
+    /// Held while this process counts.
+    book: tokio::sync::Mutex<Book>,
+    latest: std::sync::Mutex<Option<(Instant, Census)>>,
+}
+
+fn add(census: &mut Census, line: &Line, now: Instant) {
+    let Some((at, counts)) = line.counts else {
+        census.segments_uncounted += 1;
+        return;
+    };
+    census.active += counts.active;
+    census.claimed += counts.claimed;
+    census.delayed += counts.delayed;
+    census.oldest_unclaimed = census.oldest_unclaimed.max(counts.oldest_unclaimed);
+    census.age = census.age.max(now.duration_since(at));
+}
