@@ -12,7 +12,7 @@ use std::hint::black_box;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput};
 use redis_server::RedisServer;
 use roundelay::block::{Block, Record, State};
 use roundelay::id::{
@@ -175,5 +175,10 @@ fn library(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, blocks, nodes, library);
-criterion_main!(benches);
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    blocks(&mut criterion);
+    nodes(&mut criterion);
+    library(&mut criterion);
+    criterion.final_summary();
+}

@@ -52,7 +52,8 @@ impl Chart<'_> {
             true => points().map(|point| self.scaled(point.1)).fold(highest, f64::min).floor(),
             false => 0.0,
         };
-        let right = points().map(|point| point.0).fold(1.0, f64::max);
+        let places = points().map(|point| point.0).chain(self.marks.iter().map(|mark| mark.0));
+        let right = places.fold(1.0, f64::max);
         let (wide, high) = (WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM);
         let x = |value: f64| LEFT + wide * value / right;
         let y = |scaled: f64| {
@@ -72,7 +73,7 @@ impl Chart<'_> {
         };
         text(WIDTH / 2.0, TOP / 2.0, "middle", self.title);
         text(LEFT + wide / 2.0, HEIGHT - 10.0, "middle", self.x_name);
-        text(LEFT, TOP - 6.0, "middle", self.y_name);
+        text(8.0, TOP - 8.0, "start", self.y_name);
         for (place, name) in &self.marks {
             text(x(*place), HEIGHT - BOTTOM + 16.0, "middle", name);
         }

@@ -12,6 +12,8 @@ use crate::run::Results;
 use crate::timeline::{SLOT, Slot};
 use crate::workload::Workload;
 
+/// Marks of a time line, at most.
+const MARKS: usize = 16;
 /// Quantiles of a plot of latencies.
 const QUANTILES: [f64; 9] = [0.0, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999, 0.9999, 1.0];
 
@@ -42,6 +44,9 @@ pub(crate) fn write(folder: &Path, all: &[(Workload, Vec<Results>)]) -> Result<(
 /// What was acknowledged and what failed, and how long it took, slot by slot.
 fn time_line(load: &Workload, run: &Measured) -> Option<String> {
     let slots = &run.tally.line.as_ref()?.slots;
+    // Behind the last start there is nothing but what was late.
+    let started = slots.iter().rposition(|slot| slot.latencies.len() > 0 || slot.failed > 0)?;
+    let slots = &slots[..=started];
     let seconds = |slot: usize| (SLOT * slot as u32).as_secs_f64();
     let points = |of: &dyn Fn(&Slot) -> Option<f64>| {
         let all = slots.iter().enumerate();
@@ -53,7 +58,9 @@ fn time_line(load: &Workload, run: &Measured) -> Option<String> {
             any.then(|| slot.latencies.at(quantile))
         })
     };
-    let marks = || (0..=slots.len() / 10).map(|s| (s as f64, s.to_string())).collect();
+    let last = seconds(slots.len()).round() as usize;
+    let apart = last.div_ceil(MARKS).max(1);
+    let marks = || (0..=last).step_by(apart).map(|at| (at as f64, at.to_string())).collect();
     let events = || run.killed.iter().map(|at| at.as_secs_f64()).collect();
     let title = load.name();
     let counts = Chart {

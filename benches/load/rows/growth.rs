@@ -92,7 +92,8 @@ async fn measure(scale: usize, progress: &Progress) -> Result<Outcome, Error> {
     }
     progress.step();
     progress.say("growth: claimed");
-    outcome.lines.push(claimed(&bed, scaled(CLAIMED, 1_000)).await?);
+    // More than all turns take.
+    outcome.lines.push(claimed(&bed, scaled(CLAIMED, 2 * TURNS * CALLS * CLAIM)).await?);
     progress.step();
     bed.store.close().await;
 

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use futures_util::future::try_join_all;
+use futures_util::future::{BoxFuture, try_join_all};
 use futures_util::{FutureExt as _, StreamExt as _};
 use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions,
@@ -208,6 +208,15 @@ impl Target for Rabbitmq {
 
     fn offers(&self, op: Op) -> bool {
         matches!(op, Op::Post | Op::Take)
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        async move {
+            for connection in &self.connections {
+                connection.close(200, "done".into()).await.ok();
+            }
+        }
+        .boxed()
     }
 
     fn processes(&self) -> Vec<u32> {
