@@ -1,8 +1,8 @@
 //! Small parts of the hot paths, alone: `cargo bench --bench micro`.
 //!
-//! Blocks and markers, one call of a node in this process's memory and of one on a Redis server, and
-//! whole calls of the library on nodes in memory, where nothing waits for a network: envelopes, the
-//! gathering of blocks, decisions.
+//! Blocks and markers, one call of a node in this process's memory and of one on a Redis server,
+//! and whole calls of the library on nodes in memory, where nothing waits for a network: envelopes,
+//! the gathering of blocks, decisions.
 
 #[path = "../tests/it/redis_server.rs"]
 #[expect(dead_code, reason = "shared with the tests, which need more of it")]

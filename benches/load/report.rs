@@ -241,6 +241,8 @@ fn run_value(run: &Measured) -> Value {
     let parts = run.tally.parts.iter().map(|(name, of)| ((*name).to_owned(), latencies(of)));
     let parts: serde_json::Map<String, Value> = parts.collect();
     json!({
+        "messages": run.tally.messages,
+        "seconds": run.seconds,
         "messages_per_second": run.messages_per_second(),
         "calls": run.tally.latencies.len(),
         "failed": run.tally.failed,
@@ -269,7 +271,10 @@ pub(crate) fn write(
             "measured": outcome.json,
         })
     };
-    let workload = |(load, results): &(Workload, Vec<Results>)| json!({ "workload": load.name(), "targets": targets(results) });
+    let workload = |(load, results): &(Workload, Vec<Results>)| {
+        let (name, targets) = (load.name(), targets(results));
+        json!({ "workload": name, "targets": targets })
+    };
     let document = json!({
         "machine": machine(),
         "settings": {

@@ -69,8 +69,8 @@ impl Workload {
         }
     }
 
-    /// The queue of a call. Workers walk over the queues with a stride of their own, so that they do
-    /// not march.
+    /// The queue of a call. Workers walk over the queues with a stride of their own, so that they
+    /// do not march.
     pub(crate) fn queue(&self, by: usize, call: usize) -> usize {
         (by * 7 + call) % self.queues
     }

@@ -104,7 +104,8 @@ impl Chart<'_> {
             let bottom = TOP + high;
             let _ = writeln!(
                 out,
-                "<path d=\"M {at:.1} {TOP} V {bottom}\" stroke=\"#868e96\" stroke-dasharray=\"4 3\"/>"
+                "<path d=\"M {at:.1} {TOP} V {bottom}\" stroke=\"#868e96\" \
+                 stroke-dasharray=\"4 3\"/>"
             );
         }
         out + "</g>\n"

@@ -1,5 +1,5 @@
-//! Plots of what runs showed: latency by quantile, throughput against posters, and what happened over
-//! time.
+//! Plots of what runs showed: latency by quantile, throughput against posters, and what happened
+//! over time.
 
 mod chart;
 

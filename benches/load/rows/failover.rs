@@ -77,7 +77,8 @@ fn outcome(load: Workload, highest: &[f64], runs: Vec<Measured>) -> Outcome {
     ];
     let results = vec![Results { kind: Kind::Redis, outcome: Ok(runs) }];
     outcome.detail = format!(
-        "  highest rates, posts/s: {}\n  p99.9 of the worst second of each run, ms: {} (before: {})\n{}",
+        "  highest rates, posts/s: {}\n  \
+         p99.9 of the worst second of each run, ms: {} (before: {})\n{}",
         told(highest),
         told(&tails(&worst)),
         told(&tails(&quiet)),

@@ -6,7 +6,8 @@
 //! an acknowledgement; instead the consumer asks for the queue's counts on the same channel, which
 //! the queue's leader answers behind it.
 //!
-//! The nodes get names, ports, data and a port mapper (epmd) of their own, on the loopback interface.
+//! The nodes get names, ports, data and a port mapper (epmd) of their own, on the loopback
+//! interface.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
