@@ -20,8 +20,11 @@ use crate::processes::Daemon;
 use crate::target::{Answer, Op, Post, Target};
 
 const READY_WITHIN: Duration = Duration::from_secs(40);
-/// How long a fetch waits for messages that are not there.
-const EXPIRES: Duration = Duration::from_millis(500);
+/// How long a fetch waits at its server for messages that are not there: short, since the last
+/// fetches are not filled and what they hold counts when they end …
+const EXPIRES: Duration = Duration::from_millis(100);
+/// … and for the server to say so.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
 pub(crate) struct Nats {
     servers: Vec<Daemon>,
@@ -150,7 +153,7 @@ impl Target for Nats {
             inbox.request(&subject, fetch.as_bytes());
             let mut replies = Vec::with_capacity(limit);
             while replies.len() < limit {
-                match timeout(2 * EXPIRES, inbox.next()).await {
+                match timeout(ANSWERS_WITHIN, inbox.next()).await {
                     // A status instead of a message has nowhere to acknowledge it to.
                     Ok(Ok(came)) => match came.reply {
                         Some(reply) => replies.push(reply),
