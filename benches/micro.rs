@@ -30,7 +30,7 @@ use tokio::runtime::Runtime;
 
 const BODY: usize = 1024;
 const PRODUCER: ProducerId = ProducerId(77);
-/// Messages of one queue, above which a fresh one is taken: memory has an end.
+/// Messages of one replica, above which a fresh one is taken: memory has an end.
 const MANY: u32 = 20_000;
 
 fn runtime() -> Runtime {
@@ -96,8 +96,13 @@ impl<N: Node> Appending<N> {
     /// Appends one block of one message.
     async fn append(&self) {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let (at, noted) = (at(1 + u64::from(number / MANY)), number % MANY);
+        let (turn, noted) = (u64::from(number / MANY), number % MANY);
+        let (before, at) = (at(turn), at(1 + turn));
         if noted == 0 {
+            // The one before has had its time.
+            while let Reply::Wiped(wiped) = self.call(Op::Wipe { at: before }).await
+                && !wiped.done
+            {}
             let (register, generation) = ("p/q".into(), Generation(1));
             let of = SegmentOf { register, generation, segment: SegmentNo(1) };
             self.call(Op::Open(Open { at, role: Role::Appending, of })).await;
