@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use crate::measured::Tally;
-use crate::target::{Cursor, Post, Target};
+use crate::target::{Cursor, Op, Post, Target};
 use crate::workload::{READERS, What, Workload};
 
 /// Failures after which a worker gives up: the target does not work.
@@ -52,7 +52,7 @@ pub(crate) fn start(target: &Arc<dyn Target>, load: &Workload, window: Window) -
     for by in 0..load.workers {
         spawn(load.what, by);
     }
-    if load.what == What::Fan {
+    if load.what == What::Fanout {
         for by in 0..READERS {
             spawn(What::List, by);
         }
@@ -71,17 +71,17 @@ struct Worker {
 impl Worker {
     async fn run(mut self, what: What) -> Tally {
         match what {
-            What::Post | What::Fan => self.post(what).await,
-            What::List if self.load.what == What::Fan => self.follow().await,
+            What::Post | What::Fanout => self.post(what).await,
+            What::List if self.load.what == What::Fanout => self.follow().await,
             What::List => self.list().await,
             What::Take => self.take().await,
+            What::Mixed => self.mix().await,
         }
         self.tally
     }
 
     fn queue(&self, call: usize) -> usize {
-        // Workers walk over the queues with a stride of their own, so that they do not march.
-        (self.by * 7 + call) % self.load.queues
+        self.load.queue(self.by, call)
     }
 
     fn is_over(&self) -> bool {
@@ -93,28 +93,29 @@ impl Worker {
         for call in 0.. {
             let start = Instant::now();
             let body = match what {
-                What::Fan => body(self.load.size, nanos(self.window.base, start)),
+                What::Fanout => body(self.load.size, nanos(self.window.base, start)),
                 _ => plain.clone(),
             };
             let (by, queue, messages) = (self.by, self.queue(call), self.load.messages);
             let outcome = self.target.post(Post { by, queue, body, messages }).await;
-            // Of a fan-out, what readers see is counted.
-            let counted = if what == What::Fan { 0 } else { messages };
-            self.note(start, outcome.map(|()| counted), what != What::Fan);
+            match (what, outcome) {
+                // Of a fan-out, what readers see is counted.
+                (What::Fanout, Ok(())) => {}
+                (_, outcome) => self.note(start, outcome.map(|()| messages), None),
+            }
             if self.is_over() {
                 return;
             }
         }
     }
 
-    fn note(&mut self, start: Instant, outcome: Result<usize, String>, timed: bool) {
+    fn note(&mut self, start: Instant, outcome: Result<usize, String>, part: Option<Op>) {
         let now = Instant::now();
         match outcome {
             Ok(messages) if self.window.counts(now) => {
                 self.tally.messages += messages as u64;
-                if timed {
-                    self.tally.latencies.record(now - start);
-                }
+                self.tally.time(now - start, part.map(Op::name));
+                self.tally.last = Some(now);
             }
             Ok(_) => {}
             Err(error) => self.tally.fail(error),
@@ -127,14 +128,42 @@ impl Worker {
         let mut cursor: Option<Cursor> = None;
         loop {
             let start = Instant::now();
-            let page = self.target.list(queue, cursor.take(), self.load.messages).await;
-            let outcome = page.map(|page| {
-                if page.bodies.len() == self.load.messages {
-                    cursor = page.cursor;
+            let page = self.page(queue, &mut cursor).await;
+            self.note(start, page, None);
+            if self.is_over() {
+                return;
+            }
+        }
+    }
+
+    /// The next page; behind the last one the first again.
+    async fn page(&self, queue: usize, cursor: &mut Option<Cursor>) -> Result<usize, String> {
+        let page = self.target.list(queue, cursor.take(), self.load.messages).await?;
+        if page.bodies.len() == self.load.messages {
+            *cursor = page.cursor;
+        }
+        Ok(page.bodies.len())
+    }
+
+    /// Posts, lists and takes in turn, each worker in a phase of its own.
+    async fn mix(&mut self) {
+        let plain = body(self.load.size, 0);
+        // A cursor belongs to one queue.
+        let listed = self.by % self.load.queues;
+        let mut cursor: Option<Cursor> = None;
+        for call in self.by.. {
+            let op = self.load.op(call);
+            let (by, queue, messages) = (self.by, self.queue(call), self.load.messages);
+            let start = Instant::now();
+            let outcome = match op {
+                Op::Post => {
+                    let post = Post { by, queue, body: plain.clone(), messages };
+                    self.target.post(post).await.map(|()| messages)
                 }
-                page.bodies.len()
-            });
-            self.note(start, outcome, true);
+                Op::List => self.page(listed, &mut cursor).await,
+                Op::Take => self.target.take(by, queue, messages).await,
+            };
+            self.note(start, outcome, Some(op));
             if self.is_over() {
                 return;
             }
@@ -153,7 +182,7 @@ impl Worker {
                         self.tally.messages += page.bodies.len() as u64;
                         for body in &page.bodies {
                             let posted = self.window.base + posted(body);
-                            self.tally.latencies.record(now.saturating_duration_since(posted));
+                            self.tally.time(now.saturating_duration_since(posted), None);
                         }
                     }
                     if page.bodies.is_empty() {
@@ -174,7 +203,7 @@ impl Worker {
             let taken = self.target.take(self.by, queue, self.load.messages).await;
             let nothing = matches!(taken, Ok(0));
             if !nothing {
-                self.note(start, taken, true);
+                self.note(start, taken, None);
             }
             if nothing || self.is_over() {
                 return;

@@ -14,12 +14,14 @@
 //! | --- | --- |
 //! | `redis` | Roundelay on three Redis servers |
 //! | `embedded` | Roundelay on three nodes in this process's memory |
-//! | `http` | the HTTP service on three Redis servers, with a plain client of this harness |
+//! | `http` | `roundelay serve` on three Redis servers, with an HTTP client of this harness |
 //! | `raw` | one `XADD` a message to each of three Redis servers, by the same client library |
 //! | `blob` | the same bytes, gathered into blocks: one `XADD` a block to each |
 //! | `set` | one `SET` a call to a fresh key on each: bytes and nothing else |
 //! | `wait` | one `XADD` and `WAIT 2` on a server with two replicas |
 //! | `nats` | NATS JetStream, three servers, streams in memory with three replicas |
+//! | `rabbitmq` | RabbitMQ, three nodes, quorum queues (feature `rabbitmq`) |
+//! | `zaqar` | Zaqar on one Redis server, with the same HTTP client: no copies at all |
 //!
 //! A program that is not installed is said in the output, never left out in silence.
 //!
@@ -38,11 +40,14 @@ mod progress;
 #[path = "../../tests/it/redis_server.rs"]
 #[expect(dead_code, reason = "shared with the tests, which need more of it")]
 mod redis_server;
+#[path = "../../tests/it/space.rs"]
+mod replica_space;
 mod report;
 mod rows;
 mod run;
 mod target;
 mod targets;
+mod timeline;
 mod workload;
 
 use std::path::PathBuf;
@@ -52,7 +57,8 @@ use std::time::Duration;
 use clap::Parser;
 
 use crate::progress::Progress;
-use crate::run::Settings;
+use crate::rows::Outcome;
+use crate::run::{Results, Settings};
 use crate::target::Kind;
 use crate::workload::{What, Workload};
 
@@ -60,7 +66,7 @@ use crate::workload::{What, Workload};
 #[derive(Debug, Parser)]
 #[command(name = "load")]
 struct Args {
-    /// Rows of the table of what is wanted: 1 to 7, with commas
+    /// Rows of the table of what is wanted: 1 to 11, with commas
     #[arg(long, value_delimiter = ',')]
     rows: Vec<u32>,
     /// What to put under load, with commas
@@ -100,13 +106,20 @@ struct Args {
     #[arg(long)]
     threads: Option<usize>,
     /// Tell what the Redis servers did: time by command
-    #[arg(long)]
+    #[arg(long, conflicts_with = "kill")]
     commands: bool,
-    /// Print JSON instead of tables
-    #[arg(long)]
-    json: bool,
-    /// Write plots (SVG) into this folder: latency by quantile, and throughput by workload
-    #[arg(long)]
+    /// Kill a server in the middle of each run; with --rate
+    #[arg(long, requires = "rate")]
+    kill: bool,
+    /// Divide the sizes of rows 8 and 10, for a quick look
+    #[arg(long, default_value_t = 1)]
+    scale: usize,
+    /// Write all that was measured into this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write plots (SVG) into this folder: latency by quantile, throughput by workload, and with
+    /// --rate or row 11 what happened when
+    #[arg(long, value_name = "DIR")]
     plots: Option<PathBuf>,
     /// Given by cargo
     #[arg(long, hide = true)]
@@ -122,7 +135,7 @@ fn main() -> ExitCode {
         builder.worker_threads(threads.max(1));
     }
     let outcome = match builder.enable_all().build() {
-        Ok(runtime) => runtime.block_on(go(&args)),
+        Ok(runtime) => runtime.block_on(unless_interrupted(go(&args))),
         Err(error) => Err(error.to_string()),
     };
     match outcome {
@@ -134,6 +147,15 @@ fn main() -> ExitCode {
     }
 }
 
+/// Servers run in process groups of their own, which a terminal's interrupt does not reach: they
+/// end with what is dropped here.
+async fn unless_interrupted(work: impl Future<Output = Result<(), String>>) -> Result<(), String> {
+    tokio::select! {
+        outcome = work => outcome,
+        _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
+    }
+}
+
 async fn go(args: &Args) -> Result<(), String> {
     let seconds = |given| Duration::try_from_secs_f64(given).map_err(|error| error.to_string());
     let settings = Settings {
@@ -141,42 +163,52 @@ async fn go(args: &Args) -> Result<(), String> {
         warm: seconds(args.warm)?,
         runs: args.runs.max(1),
         rate: args.rate,
+        kill: args.kill,
         commands: args.commands,
+        scale: args.scale.max(1),
     };
-    if !args.rows.is_empty() {
-        let rows = rows::chosen(&args.rows)?;
-        let turns: usize = rows.iter().map(|row| row.turns(settings.runs)).sum();
-        let progress = Progress::new(turns);
-        let mut done = Vec::new();
-        for row in &rows {
-            let outcome = rows::run(row, &settings, &progress).await?;
-            progress.aside(|| report::row(&outcome, args.json))?;
-            done.push(outcome);
-        }
-        progress.end();
-        if let Some(folder) = &args.plots {
-            let runs = done.iter().map(|outcome| (outcome.row.load.clone(), &outcome.results));
-            plot::write(folder, &runs.collect::<Vec<_>>())?;
-        }
-        return report::rows(&done, args.json);
+    let (rows, workloads) = match args.rows.as_slice() {
+        [] => (Vec::new(), run_workloads(args, &settings).await?),
+        numbers => (run_rows(numbers, &settings).await?, Vec::new()),
+    };
+    if let Some(file) = &args.json {
+        report::write(file, &settings, &rows, &workloads)?;
     }
+    if let Some(folder) = &args.plots {
+        let runs = rows.into_iter().flat_map(|outcome| outcome.runs);
+        plot::write(folder, &runs.chain(workloads).collect::<Vec<_>>())?;
+    }
+    Ok(())
+}
+
+async fn run_rows(numbers: &[u32], settings: &Settings) -> Result<Vec<Outcome>, String> {
+    let rows = rows::chosen(numbers)?;
+    let progress = Progress::new(rows.iter().map(|row| row.turns(settings)).sum());
+    let mut done = Vec::new();
+    for row in &rows {
+        let outcome = row.run(settings, &progress).await;
+        progress.aside(|| report::row(&outcome))?;
+        done.push(outcome);
+    }
+    progress.end();
+    report::rows(&done)?;
+    Ok(done)
+}
+
+async fn run_workloads(
+    args: &Args,
+    settings: &Settings,
+) -> Result<Vec<(Workload, Vec<Results>)>, String> {
     let workloads = workloads(args);
-    let turns = workloads.len() * args.target.len() * settings.runs;
-    let progress = Progress::new(turns);
+    let progress = Progress::new(workloads.len() * args.target.len() * settings.runs);
     let mut done = Vec::new();
     for workload in workloads {
-        let results = run::interleaved(&args.target, &workload, &settings, &progress).await?;
-        progress.aside(|| report::workload(&workload, &results, args.json))?;
+        let results = run::interleaved(&args.target, &workload, settings, &progress).await;
+        progress.aside(|| report::workload(&workload, &results))?;
         done.push((workload, results));
     }
     progress.end();
-    match &args.plots {
-        Some(folder) => {
-            let runs = done.iter().map(|(workload, results)| (workload.clone(), results));
-            plot::write(folder, &runs.collect::<Vec<_>>())
-        }
-        None => Ok(()),
-    }
+    Ok(done)
 }
 
 /// All combinations of what was given.

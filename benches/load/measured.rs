@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use tokio::time::Instant;
+
+use crate::timeline::TimeLine;
 
 /// Latencies are kept in this unit, to three digits …
 const UNIT_NS: u128 = 100;
@@ -49,11 +52,33 @@ pub(crate) struct Tally {
     /// The first failure, in words.
     pub(crate) failure: Option<String>,
     pub(crate) latencies: Latencies,
+    /// The same by what was called, if that was more than one thing.
+    pub(crate) parts: BTreeMap<&'static str, Latencies>,
+    /// What was called over time, if that was asked for.
+    pub(crate) line: Option<TimeLine>,
+    /// When the last call that counts was answered.
+    pub(crate) last: Option<Instant>,
 }
 
 impl Tally {
     pub(crate) fn new() -> Self {
-        Self { messages: 0, failed: 0, failure: None, latencies: Latencies::new() }
+        Self {
+            messages: 0,
+            failed: 0,
+            failure: None,
+            latencies: Latencies::new(),
+            parts: BTreeMap::new(),
+            line: None,
+            last: None,
+        }
+    }
+
+    /// Counts the latency of a call; of a mixed load with its name.
+    pub(crate) fn time(&mut self, took: Duration, part: Option<&'static str>) {
+        self.latencies.record(took);
+        if let Some(part) = part {
+            self.parts.entry(part).or_insert_with(Latencies::new).record(took);
+        }
     }
 
     pub(crate) fn fail(&mut self, error: String) {
@@ -66,6 +91,11 @@ impl Tally {
         self.failed += other.failed;
         self.failure = self.failure.take().or(other.failure);
         self.latencies.add(&other.latencies);
+        for (part, latencies) in &other.parts {
+            self.parts.entry(part).or_insert_with(Latencies::new).add(latencies);
+        }
+        self.line = self.line.take().or(other.line);
+        self.last = self.last.max(other.last);
     }
 }
 
@@ -88,6 +118,8 @@ pub(crate) struct Measured {
     pub(crate) servers_us: u64,
     /// What the Redis servers did, all together, if that was asked for.
     pub(crate) work: Work,
+    /// When one of its servers was killed, from the start of what is measured.
+    pub(crate) killed: Option<Duration>,
 }
 
 impl Measured {

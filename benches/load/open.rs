@@ -4,7 +4,6 @@
 //! charged for all the calls that the stall held up, as its users would be.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -13,70 +12,89 @@ use tokio::time::Instant;
 
 use crate::closed::{Window, body};
 use crate::measured::Tally;
-use crate::target::{Post, Target};
+use crate::target::{Op, Post, Target};
+use crate::timeline::TimeLine;
 use crate::workload::{What, Workload};
 
 /// Calls under way above which the target is said not to keep up.
 const MOST_UNDER_WAY: usize = 50_000;
 
-/// Posts at `rate` calls a second.
+/// A call that ended.
+struct Call {
+    op: Op,
+    meant: Instant,
+    ended: Instant,
+    outcome: Result<usize, String>,
+}
+
+/// Posts, or makes the calls of a mixed load in turn, at `rate` calls a second.
 pub(crate) async fn run(
     target: &Arc<dyn Target>,
     load: &Workload,
     window: Window,
     rate: f64,
 ) -> Result<Tally, String> {
-    if load.what != What::Post {
-        return Err("a fixed rate is for posts".into());
+    if !matches!(load.what, What::Post | What::Mixed) {
+        return Err("a fixed rate is for posts and for the mixed load".into());
     }
     if !(rate.is_finite() && rate > 0.0) {
         return Err("the rate must be above zero".into());
     }
     let (sender, mut starts) = mpsc::unbounded_channel();
     let pacer = std::thread::spawn(move || pace(window, rate, &sender));
-    let under_way = Arc::new(AtomicUsize::new(0));
     let plain = body(load.size, 0);
     let mut calls = JoinSet::new();
-    let mut total = Tally::new();
-    let mut call = 0;
+    let mut total = Tally { line: Some(TimeLine::default()), ..Tally::new() };
+    let mut number = 0;
     while let Some(meant) = starts.recv().await {
-        let (target, under_way) = (Arc::clone(target), Arc::clone(&under_way));
-        let (by, queue) = (call % load.workers, call % load.queues);
-        let post = Post { by, queue, body: plain.clone(), messages: load.messages };
-        call += 1;
-        if under_way.fetch_add(1, Ordering::Relaxed) >= MOST_UNDER_WAY {
-            return Err(format!("it does not keep up with {rate} calls a second"));
+        if calls.len() >= MOST_UNDER_WAY {
+            return Err(format!("it does not keep up with {rate:.0} calls a second"));
         }
+        let (by, op) = (number % load.workers, load.op(number));
+        let (queue, messages) = (load.queue(0, number), load.messages);
+        number += 1;
+        let post = Post { by, queue, body: plain.clone(), messages };
+        let target = Arc::clone(target);
         calls.spawn(async move {
-            let messages = post.messages as u64;
-            let outcome = target.post(post).await;
-            under_way.fetch_sub(1, Ordering::Relaxed);
-            (meant, Instant::now(), outcome.map(|()| messages))
+            let outcome = match op {
+                Op::Post => target.post(post).await.map(|()| messages),
+                // Calls that overlap have no place to go on from: each reads from the head.
+                Op::List => target.list(queue, None, messages).await.map(|page| page.bodies.len()),
+                Op::Take => target.take(by, queue, messages).await,
+            };
+            Call { op, meant, ended: Instant::now(), outcome }
         });
         while let Some(done) = calls.try_join_next() {
-            count(&mut total, window, done.map_err(|error| error.to_string())?);
+            count(&mut total, load, window, done.map_err(|error| error.to_string())?);
         }
     }
     while let Some(done) = calls.join_next().await {
-        count(&mut total, window, done.map_err(|error| error.to_string())?);
+        count(&mut total, load, window, done.map_err(|error| error.to_string())?);
     }
     pacer.join().map_err(|_| "the pacer died")?;
     Ok(total)
 }
 
 /// What was meant to start in the window counts, whenever it ended.
-fn count(
-    total: &mut Tally,
-    window: Window,
-    (meant, ended, outcome): (Instant, Instant, Result<u64, String>),
-) {
-    match outcome {
-        Ok(messages) if meant >= window.from => {
-            total.messages += messages;
-            total.latencies.record(ended - meant);
+fn count(total: &mut Tally, load: &Workload, window: Window, call: Call) {
+    if call.meant < window.from {
+        return;
+    }
+    let (meant, ended) = (call.meant - window.from, call.ended - window.from);
+    match call.outcome {
+        Ok(messages) => {
+            total.messages += messages as u64;
+            total.time(ended - meant, (load.what == What::Mixed).then_some(call.op.name()));
+            if let Some(line) = &mut total.line {
+                line.answered(meant, ended, messages as u64);
+            }
         }
-        Ok(_) => {}
-        Err(error) => total.fail(error),
+        Err(error) => {
+            total.fail(error);
+            if let Some(line) = &mut total.line {
+                line.failed(ended);
+            }
+        }
     }
 }
 

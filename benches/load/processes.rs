@@ -1,6 +1,7 @@
-//! What processes used, as the kernel counts it.
+//! Processes that run beside this one, and what processes used, as the kernel counts it.
 
-use std::process::Command;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
 
 use crate::redis_server::RedisServer;
 
@@ -18,39 +19,56 @@ pub(crate) async fn of(servers: &[RedisServer]) -> Vec<u32> {
     processes
 }
 
+/// What the kernel tells of a process, from its state on.
+fn stat(process: u32) -> Option<Vec<String>> {
+    let text = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The name before, in parentheses, may hold anything.
+    let (_, rest) = text.rsplit_once(')')?;
+    Some(rest.split_whitespace().map(str::to_owned).collect())
+}
+
 /// Processor time that a process has used so far, in microseconds; 0 if that cannot be told.
 pub(crate) fn used_us(process: u32) -> u64 {
-    let Ok(text) = std::fs::read_to_string(format!("/proc/{process}/stat")) else { return 0 };
-    // The name, in parentheses, may hold anything; user and system time are the 14th and 15th.
-    let Some((_, rest)) = text.rsplit_once(')') else { return 0 };
-    let ticks = rest.split_whitespace().skip(11).take(2);
+    // User and system time are the 14th and 15th of all fields.
+    let ticks = stat(process).unwrap_or_default().into_iter().skip(11).take(2);
     ticks.filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>() * TICK_US
 }
 
-/// A program that runs beside this one and is killed when it is dropped.
+/// A program with all that it starts itself: killed when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Daemon(std::process::Child);
+pub(crate) struct Daemon(Child);
 
 impl Daemon {
-    pub(crate) fn start(program: &str, arguments: &[String]) -> Result<Self, String> {
-        let null = std::process::Stdio::null;
-        Command::new(program)
-            .args(arguments)
-            .stdin(null())
-            .stdout(null())
-            .stderr(null())
-            .spawn()
-            .map(Self)
-            .map_err(|error| format!("{program} cannot be started: {error}"))
+    /// Starts it, in silence, as the leader of a group of processes.
+    pub(crate) fn start(command: &mut Command) -> Result<Self, String> {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let started = command.process_group(0).spawn();
+        let program = command.get_program().display();
+        started.map(Self).map_err(|error| format!("{program} cannot be started: {error}"))
     }
 
-    pub(crate) fn process(&self) -> u32 {
-        self.0.id()
+    /// Itself and what it started.
+    pub(crate) fn processes(&self) -> Vec<u32> {
+        let group = self.0.id().to_string();
+        let Ok(entries) = std::fs::read_dir("/proc") else { return vec![self.0.id()] };
+        let all = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        all.filter(|&process| stat(process).is_some_and(|stat| stat.get(2) == Some(&group)))
+            .collect()
+    }
+
+    /// Fails if it has ended.
+    pub(crate) fn check(&mut self) -> Result<(), String> {
+        match self.0.try_wait() {
+            Ok(Some(status)) => Err(format!("it ended: {status}")),
+            _ => Ok(()),
+        }
     }
 }
 
 impl Drop for Daemon {
     fn drop(&mut self) {
+        let group = format!("-{}", self.0.id());
+        let _ = Command::new("kill").args(["-KILL", "--", &group]).stderr(Stdio::null()).status();
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

@@ -24,7 +24,11 @@ pub(crate) struct Settings {
     pub(crate) warm: Duration,
     pub(crate) runs: usize,
     pub(crate) rate: Option<f64>,
+    /// Whether a server is killed in the middle of the time that is measured.
+    pub(crate) kill: bool,
     pub(crate) commands: bool,
+    /// What sizes of queues and stores are divided by.
+    pub(crate) scale: usize,
 }
 
 /// What became of one target's runs.
@@ -40,7 +44,7 @@ pub(crate) async fn interleaved(
     load: &Workload,
     settings: &Settings,
     progress: &Progress,
-) -> Result<Vec<Results>, String> {
+) -> Vec<Results> {
     let mut all: Vec<Results> = kinds
         .iter()
         .map(|&kind| Results { kind, outcome: kind.missing().map_or(Ok(Vec::new()), Err) })
@@ -57,13 +61,20 @@ pub(crate) async fn interleaved(
             progress.step();
         }
     }
-    Ok(all)
+    all
 }
 
 /// One run of one target.
-async fn one(kind: Kind, load: &Workload, settings: &Settings) -> Result<Measured, String> {
+pub(crate) async fn one(
+    kind: Kind,
+    load: &Workload,
+    settings: &Settings,
+) -> Result<Measured, String> {
     let target: Arc<dyn Target> = kind.start(load.queues).await?.into();
-    if matches!(load.what, What::List | What::Take) {
+    if let Some(op) = load.what.ops().iter().find(|op| !target.offers(**op)) {
+        return Err(format!("{}: not measured on this target", op.name()));
+    }
+    if load.what.needs_backlog() {
         fill(&target, load).await?;
     }
     let mut servers = target.processes();
@@ -83,17 +94,23 @@ async fn one(kind: Kind, load: &Workload, settings: &Settings) -> Result<Measure
         }
     });
     sleep_until(window.from).await;
-    for server in target.redis() {
-        server.run::<()>(&["CONFIG", "RESETSTAT"]).await;
+    if settings.commands {
+        for server in target.redis() {
+            server.run::<()>(&["CONFIG", "RESETSTAT"]).await;
+        }
     }
-    let used = || (processes::used_us(std::process::id()), sum(&servers));
-    let before = used();
-    let mut work = work;
+    let before = Used::now(&servers);
+    let (mut work, mut killed) = (work, None);
+    if settings.kill {
+        sleep_until(window.from + measured / 2).await;
+        killed = Some(Instant::now() - window.from);
+        target.kill_one()?;
+    }
     let early = tokio::select! {
         done = &mut work => Some(done),
         () = sleep_until(window.until) => None,
     };
-    let (after, seconds) = (used(), Instant::now().min(window.until) - window.from);
+    let (client_us, servers_us) = Used::now(&servers).since(&before);
     let work_done =
         if settings.commands { work_of(target.as_ref()).await } else { Work::default() };
     let tally = match early {
@@ -105,13 +122,35 @@ async fn one(kind: Kind, load: &Workload, settings: &Settings) -> Result<Measure
     if tally.latencies.len() == 0 {
         return Err(tally.failure.unwrap_or_else(|| "not one call was answered in time".into()));
     }
-    Ok(Measured {
-        tally,
-        seconds: seconds.as_secs_f64(),
-        client_us: after.0 - before.0,
-        servers_us: after.1 - before.1,
-        work: work_done,
-    })
+    // Looks for more than there is are not work: claims end with the last message.
+    let until = match (load.what, tally.last) {
+        (What::Take, Some(last)) => last,
+        _ => window.until,
+    };
+    let seconds = (until - window.from).as_secs_f64();
+    Ok(Measured { tally, seconds, client_us, servers_us, work: work_done, killed })
+}
+
+/// Processor time used so far.
+struct Used {
+    client: u64,
+    servers: Vec<u64>,
+}
+
+impl Used {
+    fn now(servers: &[u32]) -> Self {
+        Self {
+            client: processes::used_us(std::process::id()),
+            servers: servers.iter().map(|&process| processes::used_us(process)).collect(),
+        }
+    }
+
+    /// By the client and by all servers since then; one that has ended does not count.
+    fn since(&self, before: &Self) -> (u64, u64) {
+        let servers = self.servers.iter().zip(&before.servers);
+        let servers = servers.map(|(now, then)| now.saturating_sub(*then)).sum();
+        (self.client.saturating_sub(before.client), servers)
+    }
 }
 
 async fn closed_loop(mut workers: JoinSet<Tally>) -> Result<Tally, String> {
@@ -141,10 +180,6 @@ async fn fill(target: &Arc<dyn Target>, load: &Workload) -> Result<(), String> {
         done.map_err(|error| error.to_string())??;
     }
     Ok(())
-}
-
-fn sum(processes: &[u32]) -> u64 {
-    processes.iter().map(|&process| processes::used_us(process)).sum()
 }
 
 /// What all its Redis servers did since their statistics were reset.

@@ -12,6 +12,24 @@ use crate::targets;
 /// The answer to a call; an error is told as it is, once.
 pub(crate) type Answer<'a, T> = BoxFuture<'a, Result<T, String>>;
 
+/// A kind of call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Op {
+    Post,
+    List,
+    Take,
+}
+
+impl Op {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Post => "post",
+            Self::List => "list",
+            Self::Take => "claim",
+        }
+    }
+}
+
 /// One post.
 #[derive(Debug, Clone)]
 pub(crate) struct Post {
@@ -45,12 +63,22 @@ pub(crate) trait Target: Send + Sync {
 
     /// The next page of up to `limit` messages.
     fn list(&self, _queue: usize, _from: Option<Cursor>, _limit: usize) -> Answer<'_, Page> {
-        not_offered("listing").boxed()
+        not_offered(Op::List).boxed()
     }
 
     /// Takes up to `limit` messages for itself and deletes them, confirmed; how many they were.
     fn take(&self, _by: usize, _queue: usize, _limit: usize) -> Answer<'_, usize> {
-        not_offered("claiming").boxed()
+        not_offered(Op::Take).boxed()
+    }
+
+    /// Which calls it takes.
+    fn offers(&self, op: Op) -> bool {
+        op == Op::Post
+    }
+
+    /// Ends one of its servers at once, as a crash does.
+    fn kill_one(&self) -> Result<(), String> {
+        Err("a killed server is not measured on this target".into())
     }
 
     /// The processes of its servers, as far as these are not Redis servers.
@@ -69,8 +97,9 @@ pub(crate) trait Target: Send + Sync {
     }
 }
 
-async fn not_offered<T>(what: &str) -> Result<T, String> {
-    Err(format!("{what} is not measured on this target"))
+/// Why a target does not take such calls.
+async fn not_offered<T>(op: Op) -> Result<T, String> {
+    Err(format!("{}: not measured on this target", op.name()))
 }
 
 /// The targets that there are.
@@ -94,7 +123,7 @@ pub(crate) enum Kind {
     Nats,
     /// RabbitMQ quorum queues on three nodes
     Rabbitmq,
-    /// Zaqar on one Redis server
+    /// Zaqar on one Redis server, over HTTP
     Zaqar,
 }
 
@@ -105,18 +134,14 @@ impl Kind {
 
     /// Why it cannot be measured here, if it cannot.
     pub(crate) fn missing(self) -> Option<String> {
-        let program = match self {
-            Self::Embedded => return None,
-            Self::Nats => "nats-server",
-            Self::Rabbitmq | Self::Zaqar => {
-                return Some(format!("{}: this harness does not speak to it yet", self.name()));
-            }
-            _ => "redis-server",
+        let missing = match self {
+            Self::Embedded => None,
+            Self::Nats => not_installed("nats-server"),
+            Self::Rabbitmq => missing_rabbitmq(),
+            Self::Zaqar => not_installed("redis-server").or_else(targets::zaqar::missing),
+            _ => not_installed("redis-server"),
         };
-        let found = std::env::var_os("PATH").is_some_and(|path| {
-            std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
-        });
-        (!found).then(|| format!("{}: {program} is not installed", self.name()))
+        missing.map(|why| format!("{}: {why}", self.name()))
     }
 
     /// Starts it, with these queues.
@@ -130,7 +155,30 @@ impl Kind {
             Self::Set => Box::new(targets::set::Set::start().await?),
             Self::Wait => Box::new(targets::wait::Wait::start().await?),
             Self::Nats => Box::new(targets::nats::Nats::start(queues).await?),
-            Self::Rabbitmq | Self::Zaqar => return Err(self.missing().unwrap_or_default()),
+            #[cfg(feature = "rabbitmq")]
+            Self::Rabbitmq => Box::new(targets::rabbitmq::Rabbitmq::start(queues).await?),
+            #[cfg(not(feature = "rabbitmq"))]
+            Self::Rabbitmq => return Err(self.missing().unwrap_or_default()),
+            Self::Zaqar => Box::new(targets::zaqar::Zaqar::start(queues).await?),
         })
     }
+}
+
+fn not_installed(program: &str) -> Option<String> {
+    let found = std::env::var_os("PATH").is_some_and(|path| {
+        std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+    });
+    (!found).then(|| format!("{program} is not installed"))
+}
+
+#[cfg(feature = "rabbitmq")]
+fn missing_rabbitmq() -> Option<String> {
+    let program = targets::rabbitmq::program();
+    let missing = if program.is_file() { None } else { not_installed("rabbitmq-server") };
+    missing.or_else(|| not_installed("epmd"))
+}
+
+#[cfg(not(feature = "rabbitmq"))]
+fn missing_rabbitmq() -> Option<String> {
+    Some("built without the feature rabbitmq".into())
 }

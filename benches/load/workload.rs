@@ -2,6 +2,8 @@
 
 use clap::ValueEnum;
 
+use crate::target::Op;
+
 /// Messages of one filling call before lists and claims.
 pub(crate) const FILLING: usize = 100;
 /// Readers that follow the posters of a fan-out.
@@ -15,8 +17,28 @@ pub(crate) enum What {
     List,
     /// Claims of up to `messages` messages, which are deleted by one call, until none is left.
     Take,
+    /// Posts, pages and claims in turn, by each worker, on queues that hold a backlog.
+    Mixed,
     /// Posts that ten readers follow; latency is from the post's start to each reader's sight.
-    Fan,
+    Fanout,
+}
+
+impl What {
+    /// The calls that it is made of.
+    pub(crate) fn ops(self) -> &'static [Op] {
+        match self {
+            Self::Post => &[Op::Post],
+            Self::List => &[Op::List],
+            Self::Take => &[Op::Take],
+            Self::Mixed => &[Op::Post, Op::List, Op::Take],
+            Self::Fanout => &[Op::Post, Op::List],
+        }
+    }
+
+    /// Whether there must be messages before it starts.
+    pub(crate) fn needs_backlog(self) -> bool {
+        matches!(self, Self::List | Self::Take | Self::Mixed)
+    }
 }
 
 /// A load, the same for all targets.
@@ -47,6 +69,18 @@ impl Workload {
         }
     }
 
+    /// The queue of a call. Workers walk over the queues with a stride of their own, so that they
+    /// do not march.
+    pub(crate) fn queue(&self, by: usize, call: usize) -> usize {
+        (by * 7 + call) % self.queues
+    }
+
+    /// What a call is, of loads whose workers make several kinds in turn.
+    pub(crate) fn op(&self, call: usize) -> Op {
+        let ops = self.what.ops();
+        ops[call % ops.len()]
+    }
+
     pub(crate) fn name(&self) -> String {
         let Self { workers, queues, size, messages, backlog, .. } = self;
         let queues = if *queues == 1 { "1 queue".into() } else { format!("{queues} queues") };
@@ -61,7 +95,11 @@ impl Workload {
                 "claim and delete: {workers} workers, {queues}, {messages} a claim, {backlog} of \
                  {size} B"
             ),
-            What::Fan => format!(
+            What::Mixed => format!(
+                "mixed: {workers} workers, {queues}, {messages} of {size} B a call, {backlog} \
+                 there before"
+            ),
+            What::Fanout => format!(
                 "fan-out: {workers} posters, {READERS} readers, {messages} of {size} B a call"
             ),
         }

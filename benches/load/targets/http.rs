@@ -1,130 +1,152 @@
-//! The HTTP service in this process, and a plain client: keep-alive, one request at a time on each
-//! connection, nothing parsed beyond the status and the length.
+//! The HTTP service on three Redis servers; and a client for it and for whatever has the same
+//! interface: keep-alive, one request at a time on each connection.
 
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::process::Command;
+use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
-use roundelay::http::{Connections, ServiceOptions, router, serve};
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufStream};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Mutex, oneshot};
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep};
 
-use super::roundelay::Roundelay;
+use super::{COPIES, Slots, free_port};
+use crate::processes::Daemon;
 use crate::redis_server::RedisServer;
 use crate::target::{Answer, Post, Target};
 
-type Connection = Arc<Mutex<Option<BufStream<TcpStream>>>>;
+const READY_WITHIN: Duration = Duration::from_secs(40);
+const CLIENT: &str = "8f4c1b52-6d0e-4a0b-9d8a-2f1f64b7f0c3";
+const PROJECT: &str = "load";
 
+type Connection = SendRequest<Full<Bytes>>;
+
+/// A service of which one can post over HTTP.
 pub(crate) struct Http {
-    inner: Roundelay,
-    address: std::net::SocketAddr,
+    address: SocketAddr,
     /// One for each poster.
-    connections: std::sync::Mutex<Vec<Connection>>,
-    stop: std::sync::Mutex<Option<oneshot::Sender<()>>>,
+    connections: Slots<Mutex<Option<Connection>>>,
+    service: Daemon,
+    servers: Vec<RedisServer>,
 }
 
 impl Http {
+    /// `roundelay serve`, as this crate builds it.
     pub(crate) async fn start(queues: usize) -> Result<Self, String> {
-        let inner = Roundelay::on_redis(queues).await?;
-        let listener = TcpListener::bind("127.0.0.1:0").await.map_err(|e| e.to_string())?;
-        let address = listener.local_addr().map_err(|e| e.to_string())?;
-        let (stop, stopped) = oneshot::channel::<()>();
-        let service = router(inner.store().clone(), ServiceOptions::default());
-        tokio::spawn(serve(listener, service, Connections::default(), async {
-            stopped.await.ok();
-        }));
-        Ok(Self {
-            inner,
-            address,
-            connections: std::sync::Mutex::default(),
-            stop: std::sync::Mutex::new(Some(stop)),
-        })
+        let mut servers = Vec::new();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_roundelay"));
+        for _ in 0..COPIES {
+            let server = RedisServer::start().await;
+            command.arg("--node").arg(server.url());
+            servers.push(server);
+        }
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
+        command.arg("serve").arg("--listen").arg(address.to_string());
+        Self::of(&mut command, address, servers, queues).await
     }
 
-    fn connection(&self, by: usize) -> Result<Connection, String> {
-        let mut connections = self.connections.lock().map_err(|error| error.to_string())?;
-        while connections.len() <= by {
-            connections.push(Arc::default());
+    /// Starts any service that will listen there, and makes the queues.
+    pub(super) async fn of(
+        command: &mut Command,
+        address: SocketAddr,
+        servers: Vec<RedisServer>,
+        queues: usize,
+    ) -> Result<Self, String> {
+        let service = Daemon::start(command)?;
+        let mut this = Self { address, connections: Slots::default(), service, servers };
+        let deadline = Instant::now() + READY_WITHIN;
+        for queue in 0..queues {
+            while let Err(error) = this.create(queue).await {
+                this.service.check()?;
+                if Instant::now() >= deadline {
+                    return Err(error);
+                }
+                sleep(Duration::from_millis(100)).await;
+            }
         }
-        connections.get(by).cloned().ok_or_else(|| "no connection".into())
+        Ok(this)
+    }
+
+    async fn create(&self, queue: usize) -> Result<(), String> {
+        match self.ask(0, Method::PUT, &format!("/v2/queues/q{queue}"), "").await? {
+            StatusCode::CREATED | StatusCode::NO_CONTENT => Ok(()),
+            status => Err(format!("a queue was not made: {status}")),
+        }
+    }
+
+    /// Sends a request on the connection of one poster and reads the whole answer.
+    async fn ask(
+        &self,
+        by: usize,
+        method: Method,
+        path: &str,
+        body: &str,
+    ) -> Result<StatusCode, String> {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(HOST, "localhost")
+            .header("client-id", CLIENT)
+            .header("x-project-id", PROJECT)
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::new(Bytes::copy_from_slice(body.as_bytes())))
+            .map_err(told)?;
+        let slot = self.connections.get(by, async || Ok(Mutex::default())).await?;
+        let mut slot = slot.lock().await;
+        let mut connection = match slot.take() {
+            Some(open) if !open.is_closed() => open,
+            _ => self.connect().await?,
+        };
+        connection.ready().await.map_err(told)?;
+        let answer = connection.send_request(request).await.map_err(told)?;
+        let status = answer.status();
+        answer.into_body().collect().await.map_err(told)?;
+        *slot = Some(connection);
+        Ok(status)
+    }
+
+    async fn connect(&self) -> Result<Connection, String> {
+        let stream = TcpStream::connect(self.address).await.map_err(told)?;
+        stream.set_nodelay(true).map_err(told)?;
+        let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(told)?;
+        tokio::spawn(connection);
+        Ok(sender)
     }
 }
 
-fn request(post: &Post) -> Vec<u8> {
-    let body = "x".repeat(post.body.len());
-    let messages: Vec<String> =
-        (0..post.messages).map(|_| format!(r#"{{"body":"{body}","ttl":3600}}"#)).collect();
-    let content = format!(r#"{{"messages":[{}]}}"#, messages.join(","));
-    format!(
-        "POST /v2/queues/q{}/messages HTTP/1.1\r\nHost: localhost\r\nX-Project-Id: load\r\n\
-         Client-ID: 8f4c1b52-6d0e-4a0b-9d8a-2f1f64b7f0c3\r\nContent-Type: application/json\r\n\
-         Content-Length: {}\r\n\r\n{content}",
-        post.queue,
-        content.len()
-    )
-    .into_bytes()
-}
-
-/// Sends a request and reads its answer; the status.
-async fn exchange(stream: &mut BufStream<TcpStream>, request: &[u8]) -> std::io::Result<u16> {
-    stream.write_all(request).await?;
-    stream.flush().await?;
-    let (mut status, mut length, mut line) = (0, 0, String::new());
-    loop {
-        line.clear();
-        if stream.read_line(&mut line).await? == 0 {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
-        }
-        let text = line.trim_end();
-        if text.is_empty() {
-            break;
-        }
-        if let Some(rest) = text.strip_prefix("HTTP/1.1 ") {
-            status = rest.get(..3).and_then(|code| code.parse().ok()).unwrap_or(0);
-        } else if let Some((name, value)) = text.split_once(':')
-            && name.eq_ignore_ascii_case("content-length")
-        {
-            length = value.trim().parse().unwrap_or(0);
-        }
-    }
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body).await?;
-    Ok(status)
+fn told(error: impl std::fmt::Display) -> String {
+    error.to_string()
 }
 
 impl Target for Http {
     fn post(&self, post: Post) -> Answer<'_, ()> {
         async move {
-            let connection = self.connection(post.by)?;
-            let mut connection = connection.lock().await;
-            let mut stream = match connection.take() {
-                Some(open) => open,
-                None => {
-                    let stream =
-                        TcpStream::connect(self.address).await.map_err(|e| e.to_string())?;
-                    stream.set_nodelay(true).map_err(|error| error.to_string())?;
-                    BufStream::new(stream)
-                }
-            };
-            let status =
-                exchange(&mut stream, &request(&post)).await.map_err(|error| error.to_string())?;
-            *connection = Some(stream);
-            if status == 201 { Ok(()) } else { Err(format!("status {status}")) }
+            let text = "x".repeat(post.body.len());
+            let message = format!(r#"{{"body":"{text}","ttl":3600}}"#);
+            let messages = vec![message; post.messages].join(",");
+            let (path, body) = (
+                format!("/v2/queues/q{}/messages", post.queue),
+                format!(r#"{{"messages":[{messages}]}}"#),
+            );
+            match self.ask(post.by, Method::POST, &path, &body).await? {
+                StatusCode::CREATED => Ok(()),
+                status => Err(status.to_string()),
+            }
         }
         .boxed()
     }
 
-    fn redis(&self) -> &[RedisServer] {
-        self.inner.redis()
+    fn processes(&self) -> Vec<u32> {
+        self.service.processes()
     }
 
-    fn close(&self) -> BoxFuture<'_, ()> {
-        if let Ok(mut stop) = self.stop.lock()
-            && let Some(stop) = stop.take()
-        {
-            stop.send(()).ok();
-        }
-        self.inner.close()
+    fn redis(&self) -> &[RedisServer] {
+        &self.servers
     }
 }

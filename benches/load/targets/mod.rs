@@ -4,11 +4,16 @@ pub(crate) mod blob;
 pub(crate) mod http;
 pub(crate) mod nats;
 mod nats_wire;
+#[cfg(feature = "rabbitmq")]
+pub(crate) mod rabbitmq;
 pub(crate) mod raw;
 pub(crate) mod roundelay;
 pub(crate) mod set;
 pub(crate) mod wait;
+pub(crate) mod zaqar;
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
@@ -74,6 +79,31 @@ pub(crate) async fn connect(url: &str) -> Result<MultiplexedConnection, String> 
         .get_multiplexed_async_connection_with_config(&config)
         .await
         .map_err(|error| error.to_string())
+}
+
+/// One thing for each caller, made when it is first asked for.
+pub(crate) struct Slots<T>(tokio::sync::Mutex<HashMap<usize, Arc<T>>>);
+
+impl<T> Default for Slots<T> {
+    fn default() -> Self {
+        Self(tokio::sync::Mutex::default())
+    }
+}
+
+impl<T> Slots<T> {
+    pub(crate) async fn get(
+        &self,
+        by: usize,
+        make: impl AsyncFnOnce() -> Result<T, String>,
+    ) -> Result<Arc<T>, String> {
+        let mut slots = self.0.lock().await;
+        if let Some(made) = slots.get(&by) {
+            return Ok(Arc::clone(made));
+        }
+        let made = Arc::new(make().await?);
+        slots.insert(by, Arc::clone(&made));
+        Ok(made)
+    }
 }
 
 /// A port of this machine that was free a moment ago.

@@ -4,27 +4,34 @@
 //! moment later): less than what the other targets wait for. Claims are fetches of a pull consumer
 //! with three replicas; each message is acknowledged, and that is confirmed.
 
+use std::process::Command;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::try_join_all;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::nats_wire::Wire;
-use super::{COPIES, free_port};
+use super::nats_wire::{Inbox, Wire};
+use super::{COPIES, Slots, free_port};
 use crate::processes::Daemon;
-use crate::target::{Answer, Post, Target};
+use crate::target::{Answer, Op, Post, Target};
 
 const READY_WITHIN: Duration = Duration::from_secs(40);
-/// How long a fetch waits for messages that are not there.
-const EXPIRES: Duration = Duration::from_millis(500);
+/// How long a fetch waits at its server for messages that are not there: short, since the last
+/// fetches are not filled and what they hold counts when they end …
+const EXPIRES: Duration = Duration::from_millis(100);
+/// … and for the server to say so.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
 pub(crate) struct Nats {
     servers: Vec<Daemon>,
     /// One to each server.
     wires: Vec<Wire>,
+    /// Where fetched messages arrive, one for each that fetches.
+    fetched: Slots<Mutex<Inbox>>,
     _folder: TempDir,
 }
 
@@ -37,24 +44,21 @@ impl Nats {
         }
         let routes: Vec<String> =
             ports.iter().map(|(_, cluster)| format!("nats://127.0.0.1:{cluster}")).collect();
+        let routes = routes.join(",");
         let mut servers = Vec::new();
-        for (number, (port, _)) in ports.iter().enumerate() {
+        for (number, (port, cluster)) in ports.iter().enumerate() {
             let store = folder.path().join(number.to_string());
-            let routes_of = routes.join(",");
-            let words = ["-a", "127.0.0.1", "-p", &port.to_string(), "-js", "-sd"];
-            let mut arguments: Vec<String> = words.iter().map(ToString::to_string).collect();
-            arguments.push(store.display().to_string());
-            let names = ["-n", &format!("n{number}"), "--cluster_name", "load", "--cluster"];
-            arguments.extend(names.iter().map(ToString::to_string));
-            arguments.extend(routes.get(number).cloned());
-            arguments.extend(["--routes".into(), routes_of]);
-            servers.push(Daemon::start("nats-server", &arguments)?);
+            let mut command = Command::new("nats-server");
+            command.args(["-a", "127.0.0.1", "-p", &port.to_string(), "-js", "-sd"]).arg(store);
+            command.args(["-n", &format!("n{number}"), "--cluster_name", "load", "--cluster"]);
+            command.arg(format!("nats://127.0.0.1:{cluster}")).args(["--routes", &routes]);
+            servers.push(Daemon::start(&mut command)?);
         }
         let mut wires = Vec::new();
         for (port, _) in &ports {
             wires.push(connected(*port).await?);
         }
-        let nats = Self { servers, wires, _folder: folder };
+        let nats = Self { servers, wires, fetched: Slots::default(), _folder: folder };
         for queue in 0..queues {
             nats.create(queue).await?;
         }
@@ -144,10 +148,12 @@ impl Target for Nats {
             let expires = u64::try_from(EXPIRES.as_nanos()).unwrap_or(u64::MAX);
             let fetch = json!({ "batch": limit, "expires": expires }).to_string();
             let subject = format!("$JS.API.CONSUMER.MSG.NEXT.q{queue}.c");
-            let mut inbox = wire.request(&subject, fetch.as_bytes());
+            let inbox = self.fetched.get(by, async || Ok(Mutex::new(wire.subscribe()))).await?;
+            let mut inbox = inbox.lock().await;
+            inbox.request(&subject, fetch.as_bytes());
             let mut replies = Vec::with_capacity(limit);
             while replies.len() < limit {
-                match timeout(2 * EXPIRES, inbox.next()).await {
+                match timeout(ANSWERS_WITHIN, inbox.next()).await {
                     // A status instead of a message has nowhere to acknowledge it to.
                     Ok(Ok(came)) => match came.reply {
                         Some(reply) => replies.push(reply),
@@ -163,7 +169,11 @@ impl Target for Nats {
         .boxed()
     }
 
+    fn offers(&self, op: Op) -> bool {
+        matches!(op, Op::Post | Op::Take)
+    }
+
     fn processes(&self) -> Vec<u32> {
-        self.servers.iter().map(Daemon::process).collect()
+        self.servers.iter().flat_map(Daemon::processes).collect()
     }
 }

@@ -10,6 +10,9 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Notify, mpsc};
 
+/// The number of the subscription to all inboxes that have none of their own.
+const ALL: u64 = 1;
+
 /// A message that came in.
 #[derive(Debug)]
 pub(super) struct Came {
@@ -34,14 +37,22 @@ pub(super) struct Wire {
     next: Arc<std::sync::atomic::AtomicU64>,
 }
 
-/// Where answers to one request arrive; forgotten when it is dropped.
+/// Where answers arrive, to one request or, with a subscription of its own, to many; forgotten when
+/// it is dropped.
 pub(super) struct Inbox {
     number: u64,
+    /// Where answers are sent to.
+    subject: String,
     came: mpsc::UnboundedReceiver<Came>,
     shared: Arc<Shared>,
 }
 
 impl Inbox {
+    /// Publishes a message whose answers arrive here.
+    pub(super) fn request(&self, subject: &str, body: &[u8]) {
+        self.shared.publish(subject, &self.subject, body);
+    }
+
     pub(super) async fn next(&mut self) -> Result<Came, String> {
         self.came.recv().await.ok_or_else(|| "the connection ended".into())
     }
@@ -50,6 +61,31 @@ impl Inbox {
 impl Drop for Inbox {
     fn drop(&mut self) {
         locked(&self.shared.inboxes).remove(&self.number);
+    }
+}
+
+impl Shared {
+    fn send(&self, add: impl FnOnce(&mut Vec<u8>)) {
+        add(&mut locked(&self.out));
+        self.bell.notify_one();
+    }
+
+    /// The inbox for what came under this subject, on a subscription of this number.
+    fn inbox_of(&self, subject: &str, subscription: &str) -> Option<u64> {
+        let subscription: u64 = subscription.parse().ok()?;
+        match subscription.checked_sub(ALL)? {
+            0 => subject.strip_prefix(&self.prefix)?.parse().ok(),
+            own => Some(own),
+        }
+    }
+
+    fn publish(&self, subject: &str, inbox: &str, body: &[u8]) {
+        let head = format!("PUB {subject} {inbox} {}\r\n", body.len());
+        self.send(|out| {
+            out.extend_from_slice(head.as_bytes());
+            out.extend_from_slice(body);
+            out.extend_from_slice(b"\r\n");
+        });
     }
 }
 
@@ -63,9 +99,10 @@ impl Wire {
         stream.set_nodelay(true)?;
         let (read, write) = stream.into_split();
         let prefix = format!("_I.{port}.");
+        // Of every inbox that has no subscription of its own.
         let hello = format!(
             "CONNECT {{\"verbose\":false,\"pedantic\":false,\"headers\":true,\
-             \"no_responders\":true}}\r\nSUB {prefix}* 1\r\n"
+             \"no_responders\":true}}\r\nSUB {prefix}* {ALL}\r\n"
         );
         let shared = Arc::new(Shared {
             prefix,
@@ -76,23 +113,34 @@ impl Wire {
         shared.bell.notify_one();
         tokio::spawn(write_all(Arc::clone(&shared), write));
         tokio::spawn(read_all(Arc::clone(&shared), BufReader::with_capacity(64 * 1024, read)));
-        Ok(Self { shared, next: Arc::default() })
+        // From 1: the number of a subscription is above `ALL` by that of its inbox.
+        Ok(Self { shared, next: Arc::new(1.into()) })
     }
 
-    /// Publishes a message, with a place for answers.
-    pub(super) fn request(&self, subject: &str, body: &[u8]) -> Inbox {
+    fn inbox(&self) -> Inbox {
         let number = self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let (sender, came) = mpsc::unbounded_channel();
         locked(&self.shared.inboxes).insert(number, sender);
-        let prefix = &self.shared.prefix;
-        let head = format!("PUB {subject} {prefix}{number} {}\r\n", body.len());
-        let mut out = locked(&self.shared.out);
-        out.extend_from_slice(head.as_bytes());
-        out.extend_from_slice(body);
-        out.extend_from_slice(b"\r\n");
-        drop(out);
-        self.shared.bell.notify_one();
-        Inbox { number, came, shared: Arc::clone(&self.shared) }
+        let subject = format!("{}{number}", self.shared.prefix);
+        Inbox { number, subject, came, shared: Arc::clone(&self.shared) }
+    }
+
+    /// Publishes a message, with a place for answers.
+    fn request(&self, subject: &str, body: &[u8]) -> Inbox {
+        let inbox = self.inbox();
+        inbox.request(subject, body);
+        inbox
+    }
+
+    /// A place for messages of a stream. They arrive under the subject that they were published on,
+    /// so the subscription's number alone tells where they belong.
+    pub(super) fn subscribe(&self) -> Inbox {
+        let mut inbox = self.inbox();
+        // A subject of its own, lest the other subscription gets everything once more.
+        inbox.subject.insert(0, 'S');
+        let line = format!("SUB {} {}\r\n", inbox.subject, ALL + inbox.number);
+        self.shared.send(|out| out.extend_from_slice(line.as_bytes()));
+        inbox
     }
 
     /// Asks and waits for one answer.
@@ -124,14 +172,15 @@ async fn read_all(shared: Arc<Shared>, mut read: BufReader<OwnedReadHalf>) -> st
         let words: Vec<&str> = line.split_whitespace().collect();
         match words.as_slice() {
             ["PING"] => {
-                locked(&shared.out).extend_from_slice(b"PONG\r\n");
-                shared.bell.notify_one();
+                shared.send(|out| out.extend_from_slice(b"PONG\r\n"));
             }
-            ["MSG", subject, _, rest @ ..] => {
-                deliver(&shared, &mut read, subject, rest, false).await?;
+            ["MSG", subject, of, rest @ ..] => {
+                let inbox = shared.inbox_of(subject, of);
+                deliver(&shared, &mut read, inbox, rest, false).await?;
             }
-            ["HMSG", subject, _, rest @ ..] => {
-                deliver(&shared, &mut read, subject, rest, true).await?;
+            ["HMSG", subject, of, rest @ ..] => {
+                let inbox = shared.inbox_of(subject, of);
+                deliver(&shared, &mut read, inbox, rest, true).await?;
             }
             _ => {}
         }
@@ -142,7 +191,7 @@ async fn read_all(shared: Arc<Shared>, mut read: BufReader<OwnedReadHalf>) -> st
 async fn deliver(
     shared: &Shared,
     read: &mut BufReader<OwnedReadHalf>,
-    subject: &str,
+    inbox: Option<u64>,
     rest: &[&str],
     headers: bool,
 ) -> std::io::Result<()> {
@@ -154,9 +203,7 @@ async fn deliver(
         if headers { number(rest.get(rest.len().wrapping_sub(2))).unwrap_or(0) } else { 0 };
     let mut body = vec![0; total + 2];
     read.read_exact(&mut body).await?;
-    let inbox = subject.strip_prefix(&shared.prefix).and_then(|number| number.parse().ok());
-    if let Some(inbox) = inbox.and_then(|number: u64| locked(&shared.inboxes).get(&number).cloned())
-    {
+    if let Some(inbox) = inbox.and_then(|number| locked(&shared.inboxes).get(&number).cloned()) {
         let body = Bytes::from(body).slice(skipped.min(total)..total);
         inbox.send(Came { reply, body }).ok();
     }

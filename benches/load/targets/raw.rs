@@ -6,7 +6,7 @@ use redis::Value;
 
 use super::Three;
 use crate::redis_server::RedisServer;
-use crate::target::{Answer, Cursor, Page, Post, Target};
+use crate::target::{Answer, Cursor, Op, Page, Post, Target};
 
 /// Entries that a stream keeps, about: above the backlog of lists, so that these lose nothing.
 const KEPT: usize = 100_000;
@@ -54,6 +54,10 @@ impl Target for Raw {
             page(self.three.ask(&command).await?, from).ok_or_else(|| "no page".into())
         }
         .boxed()
+    }
+
+    fn offers(&self, op: Op) -> bool {
+        matches!(op, Op::Post | Op::List)
     }
 
     fn redis(&self) -> &[RedisServer] {

@@ -9,7 +9,7 @@ use roundelay::{
 
 use super::COPIES;
 use crate::redis_server::RedisServer;
-use crate::target::{Answer, Cursor, Page, Post, Target};
+use crate::target::{Answer, Cursor, Op, Page, Post, Target};
 
 pub(crate) struct Roundelay {
     servers: Vec<RedisServer>,
@@ -48,11 +48,6 @@ impl Roundelay {
             queues.push(queue);
         }
         Ok(Self { servers, store, queues })
-    }
-
-    /// For services that are built upon it.
-    pub(super) fn store(&self) -> &Store {
-        &self.store
     }
 
     fn queue(&self, queue: usize) -> Result<&Queue, String> {
@@ -108,6 +103,16 @@ impl Target for Roundelay {
             take(queue, limit).await.map_err(|error| error.to_string())
         }
         .boxed()
+    }
+
+    fn offers(&self, _: Op) -> bool {
+        true
+    }
+
+    fn kill_one(&self) -> Result<(), String> {
+        let server = self.servers.first().ok_or("nodes in memory are not killed")?;
+        server.kill();
+        Ok(())
     }
 
     fn redis(&self) -> &[RedisServer] {

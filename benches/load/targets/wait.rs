@@ -8,7 +8,7 @@ use futures_util::FutureExt as _;
 use redis::aio::MultiplexedConnection;
 use tokio::time::{Instant, sleep};
 
-use super::{connect, free_port, raw};
+use super::{Slots, connect, free_port, raw};
 use crate::redis_server::RedisServer;
 use crate::target::{Answer, Post, Target};
 
@@ -18,7 +18,7 @@ const ATTACHED_WITHIN: Duration = Duration::from_secs(20);
 pub(crate) struct Wait {
     /// The master first.
     servers: Vec<RedisServer>,
-    connections: tokio::sync::Mutex<Vec<Option<MultiplexedConnection>>>,
+    connections: Slots<MultiplexedConnection>,
 }
 
 impl Wait {
@@ -40,22 +40,12 @@ impl Wait {
                 sleep(Duration::from_millis(20)).await;
             }
         }
-        Ok(Self { servers, connections: tokio::sync::Mutex::default() })
+        Ok(Self { servers, connections: Slots::default() })
     }
 
     async fn connection(&self, by: usize) -> Result<MultiplexedConnection, String> {
-        let mut connections = self.connections.lock().await;
-        if connections.len() <= by {
-            connections.resize(by + 1, None);
-        }
-        let Some(slot) = connections.get_mut(by) else { return Err("no connection".into()) };
-        if let Some(open) = slot {
-            return Ok(open.clone());
-        }
-        let master = self.servers.first().ok_or("no master")?;
-        let open = connect(&master.url()).await?;
-        *slot = Some(open.clone());
-        Ok(open)
+        let make = async || connect(&self.servers.first().ok_or("no master")?.url()).await;
+        self.connections.get(by, make).await.map(|open| (*open).clone())
     }
 }
 

@@ -1,7 +1,9 @@
-//! The table of what is wanted: Roundelay against others, row by row.
+//! Rows that compare Roundelay with others under one load.
 
+use super::{Bound, Line, Outcome, Side};
 use crate::measured::{Measured, median};
 use crate::progress::Progress;
+use crate::report;
 use crate::run::{self, Results, Settings};
 use crate::target::Kind;
 use crate::workload::{What, Workload};
@@ -18,90 +20,87 @@ pub(crate) enum Measure {
 /// One target to compare with.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Against {
-    pub(crate) kind: Kind,
+    kind: Kind,
     /// The ratio to it that is wanted …
-    pub(crate) wanted: f64,
+    wanted: f64,
     /// … and the one that is aimed at.
-    pub(crate) aim: Option<f64>,
+    aim: Option<f64>,
 }
 
 #[derive(Debug, Clone)]
-pub(crate) struct Row {
-    pub(crate) number: u32,
-    pub(crate) load: Workload,
-    pub(crate) ours: Kind,
-    pub(crate) measure: Measure,
-    pub(crate) against: Vec<Against>,
+pub(crate) struct Comparison {
+    pub(super) number: u32,
+    load: Workload,
+    ours: Kind,
+    measure: Measure,
+    against: Vec<Against>,
 }
 
-/// A row with its runs.
-#[derive(Debug)]
-pub(crate) struct Outcome {
-    pub(crate) row: Row,
-    /// Ours first.
-    pub(crate) results: Vec<Results>,
-}
-
-/// How a ratio compares with what is wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    Aim,
-    Reached,
-    Missed,
-}
-
-impl Row {
+impl Comparison {
     /// Runs that it takes.
-    pub(crate) fn turns(&self, runs: usize) -> usize {
+    pub(super) fn turns(&self, runs: usize) -> usize {
         (1 + self.against.len()) * runs
+    }
+
+    pub(super) async fn run(
+        &self,
+        settings: &Settings,
+        progress: &Progress,
+    ) -> Result<Outcome, String> {
+        let mut kinds = vec![self.ours];
+        kinds.extend(self.against.iter().map(|against| against.kind));
+        let results = run::interleaved(&kinds, &self.load, settings, progress).await;
+        let mut outcome = Outcome::new(self.number, &self.load.name());
+        outcome.detail = report::table(&results);
+        outcome.lines = self.lines(&results);
+        outcome.json = report::targets(&results);
+        outcome.runs.push((self.load.clone(), results));
+        Ok(outcome)
+    }
+
+    fn lines(&self, results: &[Results]) -> Vec<Line> {
+        let value = |results: Option<&Results>| match results.map(|results| &results.outcome) {
+            Some(Ok(runs)) if !runs.is_empty() => Ok(self.measure.of(runs)),
+            Some(Err(error)) => Err(error.clone()),
+            _ => Err("not run".into()),
+        };
+        let ours = value(results.first());
+        let others = self.against.iter().zip(results.iter().skip(1));
+        let line = |(against, theirs): (&Against, &Results)| Line {
+            what: format!("{} {}", self.measure.name(), against.kind.name()),
+            found: ours.clone().and_then(|ours| Ok(ours / value(Some(theirs))?)),
+            bound: Some(Bound {
+                side: self.measure.side(),
+                wanted: against.wanted,
+                aim: against.aim,
+            }),
+        };
+        others.map(line).collect()
     }
 }
 
 impl Measure {
     /// Messages a second, or microseconds.
-    pub(crate) fn of(self, runs: &[Measured]) -> f64 {
+    fn of(self, runs: &[Measured]) -> f64 {
         match self {
             Self::Throughput => median(runs.iter().map(Measured::messages_per_second)),
             Self::Latency => median(runs.iter().map(|run| run.tally.latencies.at(0.5))),
         }
     }
 
-    pub(crate) fn verdict(self, ratio: f64, against: &Against) -> Verdict {
-        let reaches = |bound: f64| match self {
-            Self::Throughput => ratio >= bound,
-            Self::Latency => ratio <= bound,
-        };
-        if against.aim.is_some_and(reaches) {
-            Verdict::Aim
-        } else if reaches(against.wanted) {
-            Verdict::Reached
-        } else {
-            Verdict::Missed
+    fn name(self) -> &'static str {
+        match self {
+            Self::Throughput => "messages/s, times",
+            Self::Latency => "p50, times",
         }
     }
-}
 
-pub(crate) async fn run(
-    row: &Row,
-    settings: &Settings,
-    progress: &Progress,
-) -> Result<Outcome, String> {
-    let mut kinds = vec![row.ours];
-    kinds.extend(row.against.iter().map(|against| against.kind));
-    let results = run::interleaved(&kinds, &row.load, settings, progress).await?;
-    Ok(Outcome { row: row.clone(), results })
-}
-
-/// The rows of these numbers.
-pub(crate) fn chosen(numbers: &[u32]) -> Result<Vec<Row>, String> {
-    let all = all();
-    numbers
-        .iter()
-        .map(|number| {
-            let known = all.iter().find(|row| row.number == *number).cloned();
-            known.ok_or_else(|| format!("there is no row {number}"))
-        })
-        .collect()
+    fn side(self) -> Side {
+        match self {
+            Self::Throughput => Side::AtLeast,
+            Self::Latency => Side::AtMost,
+        }
+    }
 }
 
 fn post(workers: usize, queues: usize, size: usize, messages: usize) -> Workload {
@@ -112,10 +111,11 @@ fn at_least(kind: Kind, wanted: f64, aim: Option<f64>) -> Against {
     Against { kind, wanted, aim }
 }
 
-fn all() -> Vec<Row> {
+/// The rows of this kind.
+pub(super) fn all() -> Vec<Comparison> {
     let row = |number, load, measure, against| {
         let ours = if number == 9 { Kind::Http } else { Kind::Redis };
-        Row { number, load, ours, measure, against }
+        Comparison { number, load, ours, measure, against }
     };
     let list = Workload {
         what: What::List,
