@@ -33,7 +33,11 @@ mod room;
 mod routes;
 mod server;
 mod share;
+mod spans;
+mod stamp;
 mod stats;
+#[cfg(feature = "otel")]
+mod traces;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,7 +50,9 @@ pub use access::{Gate, KeystoneOptions, KeystoneUser, Secret};
 pub use json::JsonBody;
 pub use limits::{ClientIds, ServiceOptions};
 pub use metrics::Metrics;
-pub use server::{Connections, serve};
+pub use server::{Connections, Tls, serve, serve_tls};
+#[cfg(feature = "otel")]
+pub use traces::Traces;
 
 use crate::Store;
 use crate::time::Clock;

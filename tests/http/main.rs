@@ -8,6 +8,8 @@ mod command;
 mod described;
 mod errors;
 mod headers;
+#[cfg(all(feature = "cli", target_os = "linux"))]
+mod hostile;
 mod keystone;
 mod messages;
 mod metrics;
@@ -22,8 +24,11 @@ mod served;
 mod signed;
 mod slow;
 mod socket;
+mod tls;
 mod too_much;
 mod tour;
+#[cfg(feature = "otel")]
+mod traces;
 
 use axum::Router;
 use axum::body::Body;

@@ -6,10 +6,10 @@ use clap::Args;
 use roundelay::http::{Connections, ServiceOptions};
 use roundelay::{Config, Project, Queue, QueueName, Store, StoreBuilder};
 use serde::Deserialize;
-use tracing_subscriber::EnvFilter;
 
 use crate::auth::Auth;
 use crate::failure::Failure;
+use crate::tls::TlsFiles;
 
 /// Embedded nodes when none are given: as many as a message has copies.
 const EMBEDDED: usize = 3;
@@ -57,6 +57,7 @@ pub(crate) struct QueueArgs {
 struct File {
     listen: Option<String>,
     metrics_listen: Option<String>,
+    otlp_endpoint: Option<String>,
     nodes: Vec<String>,
     copies: Option<usize>,
     copies_min: Option<usize>,
@@ -65,6 +66,7 @@ struct File {
     service: ServiceOptions,
     connections: Connections,
     auth: Auth,
+    tls: TlsFiles,
 }
 
 /// What a run is told.
@@ -72,12 +74,14 @@ struct File {
 pub(crate) struct Settings {
     pub(crate) listen: Option<String>,
     pub(crate) metrics_listen: Option<String>,
+    pub(crate) otlp_endpoint: Option<String>,
     pub(crate) nodes: Vec<String>,
     pub(crate) config: Config,
     pub(crate) service: ServiceOptions,
     pub(crate) connections: Connections,
     pub(crate) auth: Auth,
-    log: String,
+    pub(crate) tls: TlsFiles,
+    pub(crate) log: String,
 }
 
 impl StoreArgs {
@@ -95,11 +99,13 @@ impl StoreArgs {
         Ok(Settings {
             listen: file.listen,
             metrics_listen: file.metrics_listen,
+            otlp_endpoint: file.otlp_endpoint,
             nodes: if given.is_empty() { file.nodes } else { given },
             config,
             service: file.service,
             connections: file.connections,
             auth: file.auth,
+            tls: file.tls,
             log: self.log.or(file.log).unwrap_or_else(|| QUIET.to_owned()),
         })
     }
@@ -120,15 +126,6 @@ impl File {
 }
 
 impl Settings {
-    /// Logs go to standard error: standard output is for results.
-    pub(crate) fn start_log(&self) -> Result<(), Failure> {
-        let filter = EnvFilter::builder()
-            .parse(&self.log)
-            .map_err(|error| Failure::Usage(format!("log {:?}: {error}", self.log)))?;
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-        Ok(())
-    }
-
     fn builder(&self) -> StoreBuilder {
         let builder = Store::builder().config(self.config.clone());
         self.nodes.iter().fold(builder, StoreBuilder::node)

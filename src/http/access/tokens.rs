@@ -1,10 +1,9 @@
 //! Bearer tokens from a file, which is read again when it changes.
 
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use data_encoding::HEXLOWER_PERMISSIVE;
 use serde::Deserialize;
@@ -13,6 +12,7 @@ use tokio::time::Instant;
 
 use super::{Digest, Identity, digest_of};
 use crate::Project;
+use crate::http::stamp::Stamp;
 
 /// How long a change of the file may go unnoticed.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
@@ -31,17 +31,6 @@ struct State {
     tokens: Arc<Vec<Token>>,
     seen: Stamp,
     checked_at: Instant,
-}
-
-/// What changes when a file is written, or another is put in its place: a time that a program sets and
-/// a length can be those of the file before, the other three cannot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    changed: (i64, i64),
-    modified: SystemTime,
-    bytes: u64,
 }
 
 #[derive(Debug)]
@@ -94,7 +83,7 @@ impl TokenFile {
             state.seen
         };
         let path = self.path.clone();
-        let changed = move || match stamp(&path) {
+        let changed = move || match Stamp::of(&path) {
             Ok(now) if now == seen => Ok(None),
             _ => read(&path).map(Some),
         };
@@ -117,23 +106,12 @@ impl TokenFile {
     }
 }
 
-fn stamp(path: &Path) -> io::Result<Stamp> {
-    let metadata = std::fs::metadata(path)?;
-    Ok(Stamp {
-        device: metadata.dev(),
-        inode: metadata.ino(),
-        changed: (metadata.ctime(), metadata.ctime_nsec()),
-        modified: metadata.modified()?,
-        bytes: metadata.len(),
-    })
-}
-
 fn read(path: &Path) -> io::Result<(Stamp, Vec<Token>)> {
     let wrong = |what: String| {
         io::Error::new(io::ErrorKind::InvalidData, format!("{}: {what}", path.display()))
     };
     // Before the content: a change in between is then noticed the next time.
-    let stamp = stamp(path)?;
+    let stamp = Stamp::of(path)?;
     if stamp.bytes > MAX_BYTES {
         return Err(wrong(format!("longer than {MAX_BYTES} bytes")));
     }
@@ -187,21 +165,6 @@ mod tests {
         assert_eq!(plain[0].digest, hashed[0].digest);
         assert_eq!(plain[0].identity.roles, ["admin"]);
         assert!(hashed[0].identity.roles.is_empty());
-    }
-
-    #[test]
-    fn another_file_of_the_same_length_and_time_is_another() {
-        let folder = tempfile::tempdir().unwrap();
-        let (path, other) = (folder.path().join("tokens"), folder.path().join("other"));
-        std::fs::write(&path, "[1]").unwrap();
-        std::fs::write(&other, "[2]").unwrap();
-        let before = stamp(&path).unwrap();
-        let file = std::fs::File::options().write(true).open(&other).unwrap();
-        file.set_modified(before.modified).unwrap();
-        std::fs::rename(&other, &path).unwrap();
-        let now = stamp(&path).unwrap();
-        assert_eq!((now.modified, now.bytes), (before.modified, before.bytes));
-        assert_ne!(now, before);
     }
 
     #[test]
