@@ -66,7 +66,7 @@ impl Traces {
     /// Takes the spans: to be put into a subscriber.
     pub fn layer<S>(&self) -> impl Layer<S> + Send + Sync + use<S>
     where
-        S: Subscriber + for<'a> LookupSpan<'a>,
+        S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
     {
         let only = Targets::new().with_target(spans::TARGET, LevelFilter::INFO);
         tracing_opentelemetry::layer()
