@@ -38,7 +38,11 @@ mod room;
 mod routes;
 mod server;
 mod share;
+mod spans;
+mod stamp;
 mod stats;
+#[cfg(feature = "otel")]
+mod traces;
 mod waiting;
 
 use std::sync::Arc;
@@ -53,7 +57,9 @@ pub use encryption::{EncryptionKeys, KeyRing, SealError, Unreadable, wants_encry
 pub use json::JsonBody;
 pub use limits::{ClientIds, ServiceOptions};
 pub use metrics::Metrics;
-pub use server::{Connections, serve};
+pub use server::{Connections, Tls, serve, serve_tls};
+#[cfg(feature = "otel")]
+pub use traces::Traces;
 
 use crate::Store;
 use crate::time::Clock;

@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::time::Instant;
+
+use super::stamp::Stamp;
 
 /// How long a change of a file may go unnoticed.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
@@ -39,17 +40,6 @@ impl<T> fmt::Debug for State<T> {
     }
 }
 
-/// What changes when a file is written, or another is put in its place: a time that a program sets and
-/// a length can be those of the file before, the other three cannot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    changed: (i64, i64),
-    modified: SystemTime,
-    bytes: u64,
-}
-
 impl<T: Send + Sync + 'static> Reread<T> {
     /// Reads the file, which must be there and in order.
     pub(super) fn open(path: PathBuf, what: &'static str, parse: Parse<T>) -> io::Result<Self> {
@@ -70,7 +60,7 @@ impl<T: Send + Sync + 'static> Reread<T> {
             state.seen
         };
         let (path, parse, what) = (self.path.clone(), self.parse, self.what);
-        let changed = move || match stamp(&path) {
+        let changed = move || match Stamp::of(&path) {
             Ok(now) if now == seen => Ok(None),
             _ => read(&path, parse).map(Some),
         };
@@ -94,24 +84,13 @@ impl<T: Send + Sync + 'static> Reread<T> {
     }
 }
 
-fn stamp(path: &Path) -> io::Result<Stamp> {
-    let metadata = std::fs::metadata(path)?;
-    Ok(Stamp {
-        device: metadata.dev(),
-        inode: metadata.ino(),
-        changed: (metadata.ctime(), metadata.ctime_nsec()),
-        modified: metadata.modified()?,
-        bytes: metadata.len(),
-    })
-}
-
 fn read<T>(path: &Path, parse: Parse<T>) -> io::Result<(Stamp, T)> {
     let shown = path.display();
     let wrong =
         |what: String| io::Error::new(io::ErrorKind::InvalidData, format!("{shown}: {what}"));
     let unread = |error: io::Error| io::Error::new(error.kind(), format!("{shown}: {error}"));
     // Before the content: a change in between is then noticed the next time.
-    let stamp = stamp(path).map_err(unread)?;
+    let stamp = Stamp::of(path).map_err(unread)?;
     if stamp.bytes > MAX_BYTES {
         return Err(wrong(format!("longer than {MAX_BYTES} bytes")));
     }
@@ -132,21 +111,6 @@ pub(super) fn entries<'de, E: serde::Deserialize<'de>>(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn another_file_of_the_same_length_and_time_is_another() {
-        let folder = tempfile::tempdir().unwrap();
-        let (path, other) = (folder.path().join("tokens"), folder.path().join("other"));
-        std::fs::write(&path, "[1]").unwrap();
-        std::fs::write(&other, "[2]").unwrap();
-        let before = stamp(&path).unwrap();
-        let file = std::fs::File::options().write(true).open(&other).unwrap();
-        file.set_modified(before.modified).unwrap();
-        std::fs::rename(&other, &path).unwrap();
-        let now = stamp(&path).unwrap();
-        assert_eq!((now.modified, now.bytes), (before.modified, before.bytes));
-        assert_ne!(now, before);
-    }
 
     #[tokio::test(start_paused = true)]
     async fn a_file_that_cannot_be_read_leaves_what_was_read_before() {

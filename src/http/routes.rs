@@ -11,6 +11,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use tokio::time::Instant;
+use tracing::Instrument;
 use uuid::Uuid;
 
 use super::body::{Most, Received};
@@ -20,7 +21,7 @@ use super::error::ApiError;
 use super::params::{self, Query};
 use super::waiting::Stopping;
 use super::{
-    Service, access, claims, health, home, messages, msgpack, openapi, queues, share, stats,
+    Service, access, claims, health, home, messages, msgpack, openapi, queues, share, spans, stats,
 };
 use crate::{Message, Queue, QueueName, Store};
 
@@ -201,13 +202,15 @@ pub(super) async fn handle(State(service): State<Arc<Service>>, request: Request
     let label = route.as_ref().map_or("unknown", Route::label);
     let packed = msgpack::is_wanted(&head.headers);
     let (method, path) = (head.method.clone(), head.uri.path().to_owned());
-    let answered = answer(service, route, head, body).await;
+    let span = spans::begin(&method, label, &id);
+    let answered = answer(service, route, head, body).instrument(span.clone()).await;
     let mut response = answered.unwrap_or_else(IntoResponse::into_response);
     if packed {
         response = msgpack::answer(response).await;
     }
     let (status, took) = (response.status(), start.elapsed());
     metrics.answered(label, &method, status, took);
+    spans::answered(&span, status);
     // Paths have no secrets; parameters and headers may.
     let (status, ms) = (status.as_u16(), took.as_millis());
     tracing::info!(target: "roundelay::access", %id, %method, path, status, ms);
@@ -243,6 +246,7 @@ async fn admit(
     }
     let ids = service.options.client_id_uuid_safe;
     let caller = checks::caller(&head.headers, route.other_types(), ids, trust)?;
+    spans::identified(&caller.project);
     let taken = service.rates.take(&caller.project, service.clock.now_ms());
     taken.map_err(ApiError::too_often)?;
     Ok((route, Some(caller)))

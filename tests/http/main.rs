@@ -10,6 +10,8 @@ mod described;
 mod encryption;
 mod errors;
 mod headers;
+#[cfg(all(feature = "cli", target_os = "linux"))]
+mod hostile;
 mod keystone;
 #[cfg(feature = "cli")]
 mod killed;
@@ -27,8 +29,11 @@ mod served;
 mod signed;
 mod slow;
 mod socket;
+mod tls;
 mod too_much;
 mod tour;
+#[cfg(feature = "otel")]
+mod traces;
 mod wait;
 
 use axum::Router;

@@ -14,6 +14,8 @@ mod queue;
 mod retry;
 mod serve;
 mod settings;
+mod tls;
+mod traces;
 
 use std::process::ExitCode;
 
@@ -59,13 +61,19 @@ async fn main() -> ExitCode {
 
 async fn run(cli: Cli) -> Result<(), Failure> {
     let settings = cli.store.settings()?;
-    settings.start_log()?;
-    match cli.command {
+    let collector = match &cli.command {
+        Command::Serve(args) => args.otlp_endpoint.as_ref().or(settings.otlp_endpoint.as_ref()),
+        _ => None,
+    };
+    let traces = traces::start(&settings.log, collector.map(String::as_str))?;
+    let ended = match cli.command {
         Command::Serve(args) => serve::run(settings, args).await,
         Command::Post(args) => post::run(&settings, args).await,
         Command::List(args) => list::run(&settings, args).await,
         Command::Claim(args) => claim::run(&settings, args).await,
         Command::Queue(args) => queue::run(&settings, args).await,
         Command::Pool(args) => pool::run(&settings, args).await,
-    }
+    };
+    traces.end().await;
+    ended
 }

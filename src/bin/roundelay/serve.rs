@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use roundelay::http::{self, Connections, Metrics};
+use axum::Router;
+use roundelay::http::{self, Connections, Metrics, Tls};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -26,9 +27,18 @@ pub(crate) struct Args {
     /// File of the tokens with which one may come in (JSON)
     #[arg(long, value_name = "FILE", env = "ROUNDELAY_TOKENS")]
     tokens: Option<PathBuf>,
+    /// Certificate to serve HTTPS with, in PEM; read again when it changes
+    #[arg(long, value_name = "FILE", env = "ROUNDELAY_TLS_CERT")]
+    tls_cert: Option<PathBuf>,
+    /// Key of the certificate, in PEM
+    #[arg(long, value_name = "FILE", env = "ROUNDELAY_TLS_KEY")]
+    tls_key: Option<PathBuf>,
     /// Address to serve metrics for Prometheus on [default: none]
     #[arg(long, value_name = "ADDRESS", env = "ROUNDELAY_METRICS_LISTEN")]
     metrics_listen: Option<String>,
+    /// Collector of traces: an http or https URL, to which /v1/traces is added [default: none]
+    #[arg(long, value_name = "URL", env = "ROUNDELAY_OTLP_ENDPOINT")]
+    pub(crate) otlp_endpoint: Option<String>,
     /// Serve anybody, not just this machine, without asking who it is
     #[arg(long)]
     insecure: bool,
@@ -43,6 +53,7 @@ pub(crate) async fn run(settings: Settings, args: Args) -> Result<(), Failure> {
         (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let gate = settings.auth.gate(args.tokens)?;
     let keys = settings.keys()?;
+    let tls = settings.tls.open(args.tls_cert, args.tls_key)?;
     let store = settings.open_or_embed().await?;
     let (listener, address) = bind(&listen).await?;
     if gate.is_open() && !args.insecure {
@@ -53,7 +64,8 @@ pub(crate) async fn run(settings: Settings, args: Args) -> Result<(), Failure> {
         Some(listen) => Some(bind(&listen).await?),
         None => None,
     };
-    announce(&settings, address);
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    announce(&settings, &format!("{scheme}://{address}"));
     let router =
         http::encrypting_router(store.clone(), settings.service, gate, keys, metrics.clone());
     let (stop, stopping) = watch::channel(());
@@ -73,7 +85,7 @@ pub(crate) async fn run(settings: Settings, args: Args) -> Result<(), Failure> {
         let shutdown = async move { drop(stopping.changed().await) };
         tokio::spawn(http::serve(listener, metrics.router(), Connections::default(), shutdown))
     });
-    http::serve(listener, router, settings.connections, shutdown).await?;
+    serve(listener, tls, router, settings.connections, shutdown).await?;
     if let Some(task) = monitoring
         && let Err(error) = task.await
     {
@@ -85,6 +97,19 @@ pub(crate) async fn run(settings: Settings, args: Args) -> Result<(), Failure> {
     Ok(())
 }
 
+async fn serve(
+    listener: TcpListener,
+    tls: Option<Tls>,
+    router: Router,
+    connections: Connections,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    match tls {
+        Some(tls) => http::serve_tls(listener, tls, router, connections, shutdown).await,
+        None => http::serve(listener, router, connections, shutdown).await,
+    }
+}
+
 async fn bind(listen: &str) -> Result<(TcpListener, SocketAddr), Failure> {
     let cannot_listen = |error: io::Error| Failure::Failed(format!("listen on {listen}: {error}"));
     let listener = TcpListener::bind(listen).await.map_err(cannot_listen)?;
@@ -93,15 +118,15 @@ async fn bind(listen: &str) -> Result<(TcpListener, SocketAddr), Failure> {
 }
 
 /// Says where the service is, for whoever started it.
-fn announce(settings: &Settings, address: SocketAddr) {
+fn announce(settings: &Settings, url: &str) {
     if settings.nodes.is_empty() {
         eprintln!(
-            "roundelay: listening on http://{address}, three embedded nodes: \
+            "roundelay: listening on {url}, three embedded nodes: \
              messages end with this process"
         );
     } else {
         eprintln!(
-            "roundelay: listening on http://{address}, nodes {}, {} copies",
+            "roundelay: listening on {url}, nodes {}, {} copies",
             settings.nodes.iter().map(|url| without_credentials(url)).collect::<Vec<_>>().join(" "),
             settings.config.copies
         );

@@ -6,11 +6,11 @@ use clap::Args;
 use roundelay::http::{Connections, EncryptionKeys, ServiceOptions};
 use roundelay::{Config, Project, Queue, QueueName, Store, StoreBuilder};
 use serde::Deserialize;
-use tracing_subscriber::EnvFilter;
 
 use crate::auth::Auth;
 use crate::failure::Failure;
 use crate::lines::Reader;
+use crate::tls::TlsFiles;
 
 /// Embedded nodes when none are given: as many as a message has copies.
 const EMBEDDED: usize = 3;
@@ -61,6 +61,7 @@ pub(crate) struct QueueArgs {
 struct File {
     listen: Option<String>,
     metrics_listen: Option<String>,
+    otlp_endpoint: Option<String>,
     nodes: Vec<String>,
     copies: Option<usize>,
     copies_min: Option<usize>,
@@ -70,6 +71,7 @@ struct File {
     service: ServiceOptions,
     connections: Connections,
     auth: Auth,
+    tls: TlsFiles,
 }
 
 /// What a run is told.
@@ -77,13 +79,15 @@ struct File {
 pub(crate) struct Settings {
     pub(crate) listen: Option<String>,
     pub(crate) metrics_listen: Option<String>,
+    pub(crate) otlp_endpoint: Option<String>,
     pub(crate) nodes: Vec<String>,
     pub(crate) config: Config,
     pub(crate) service: ServiceOptions,
     pub(crate) connections: Connections,
     pub(crate) auth: Auth,
     encryption_keys: Option<PathBuf>,
-    log: String,
+    pub(crate) tls: TlsFiles,
+    pub(crate) log: String,
 }
 
 impl StoreArgs {
@@ -101,12 +105,14 @@ impl StoreArgs {
         Ok(Settings {
             listen: file.listen,
             metrics_listen: file.metrics_listen,
+            otlp_endpoint: file.otlp_endpoint,
             nodes: if given.is_empty() { file.nodes } else { given },
             config,
             service: file.service,
             connections: file.connections,
             auth: file.auth,
             encryption_keys: self.encryption_keys.or(file.encryption_keys),
+            tls: file.tls,
             log: self.log.or(file.log).unwrap_or_else(|| QUIET.to_owned()),
         })
     }
@@ -127,15 +133,6 @@ impl File {
 }
 
 impl Settings {
-    /// Logs go to standard error: standard output is for results.
-    pub(crate) fn start_log(&self) -> Result<(), Failure> {
-        let filter = EnvFilter::builder()
-            .parse(&self.log)
-            .map_err(|error| Failure::Usage(format!("log {:?}: {error}", self.log)))?;
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-        Ok(())
-    }
-
     /// The keys of encryption, if a file of them was named.
     pub(crate) fn keys(&self) -> Result<EncryptionKeys, Failure> {
         let Some(path) = &self.encryption_keys else { return Ok(EncryptionKeys::none()) };

@@ -131,7 +131,7 @@ struct Named {
 impl Keystone {
     pub(super) fn new(options: KeystoneOptions) -> io::Result<Self> {
         Ok(Self {
-            upstream: Upstream::new(&options.url)?,
+            upstream: Upstream::new("keystone", &options.url)?,
             options,
             clock: Clock::system(),
             places: Semaphore::new(PLACES),

@@ -9,7 +9,7 @@ mod keystone;
 mod remembered;
 mod signed;
 mod tokens;
-mod upstream;
+pub(super) mod upstream;
 
 use std::io;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! Requests to Keystone: one connection each, bounded in time and bytes.
+//! Requests to Keystone, and to who else is named by a URL: one connection each, bounded in time and bytes.
 
 use std::fmt;
 use std::io;
@@ -54,7 +54,7 @@ impl fmt::Debug for Secret {
 }
 
 /// Where requests go.
-pub(super) struct Upstream {
+pub(crate) struct Upstream {
     host: String,
     port: u16,
     /// In front of the paths of requests; without a slash at its end.
@@ -71,20 +71,20 @@ impl fmt::Debug for Upstream {
 
 /// What came back.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
 }
 
 /// Why nothing came back, for the log.
-pub(super) type Unreached = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type Unreached = Box<dyn std::error::Error + Send + Sync>;
 
 impl Upstream {
-    /// Takes an `http` or `https` URL.
-    pub(super) fn new(url: &str) -> io::Result<Self> {
-        let wrong = |what: &str| {
-            io::Error::new(io::ErrorKind::InvalidInput, format!("keystone: {url:?}: {what}"))
+    /// Takes an `http` or `https` URL of `what`, as errors call it.
+    pub(crate) fn new(what: &str, url: &str) -> io::Result<Self> {
+        let wrong = |why: &str| {
+            io::Error::new(io::ErrorKind::InvalidInput, format!("{what}: {url:?}: {why}"))
         };
         let uri: Uri = url.parse().map_err(|_| wrong("not a URL"))?;
         let secure = match uri.scheme() {
@@ -100,7 +100,7 @@ impl Upstream {
     }
 
     /// Sends a request for `path`, below the URL's own.
-    pub(super) async fn send(
+    pub(crate) async fn send(
         &self,
         method: &str,
         path: &str,

@@ -145,7 +145,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Patience<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.lingering.is_none() {
-            ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
+            // With TLS there is something to send, which the client may not take.
+            let polled = Pin::new(&mut self.stream).poll_shutdown(context);
+            ready!(self.bounded(polled, context))?;
             self.lingering = Some(0);
             self.deadline.as_mut().reset(Instant::now() + LINGER);
         }
