@@ -151,7 +151,7 @@ async fn service(store: Store, count: usize) -> std::net::SocketAddr {
 }
 
 fn queue(store: &Store, number: usize) -> Queue {
-    let name = QueueName::new(format!("q{number}")).expect("a name");
+    let name = QueueName::new(&format!("q{number}")).expect("a name");
     store.queue(&Project::new("p").expect("a project"), &name)
 }
 

@@ -286,16 +286,16 @@ async fn who_goes_away_while_waiting_takes_no_message_along() {
         leaving.abort();
         let left = leaving.await;
         posting.await.unwrap();
-        // Claimed for who left and given back, or never given to it.
-        if left.is_err() {
-            let (claim, _) = staying.await.unwrap();
-            let claim = claim.expect("the message was lost with who left");
-            there.delete_message(&claim.messages[0].id, Some(&claim.id)).await.unwrap();
-        } else {
-            staying.abort();
-            let claim = left.unwrap().0.unwrap();
-            there.delete_message(&claim.messages[0].id, Some(&claim.id)).await.unwrap();
-        }
+        // Claimed for who left and given back, or never given to it; or it was quick enough.
+        let claim = match left {
+            Ok((claim, _)) => {
+                staying.abort();
+                claim
+            }
+            Err(_) => staying.await.unwrap().0,
+        };
+        let claim = claim.expect("the message was lost with who left");
+        there.delete_message(&claim.messages[0].id, Some(&claim.id)).await.unwrap();
     }
 }
 
