@@ -81,14 +81,11 @@ async fn each_request_is_a_span_without_secrets() {
         ("GET /v2/queues/hidden-queue/messages", 200),
         ("FROB /nowhere/hidden-path", 404),
     ] {
-        let answer = send(
-            &address,
-            &format!(
-                "{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nClient-ID: {CLIENT}\r\n\
-                 X-Auth-Token: hidden-token\r\n\r\n"
-            ),
+        let text = format!(
+            "{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nClient-ID: {CLIENT}\r\n\
+             X-Auth-Token: hidden-token\r\n\r\n"
         );
-        let answer = answer.await;
+        let answer = send(&address, &text).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
     }
     // They are sent in batches every few seconds; a service that ends sends what is left.
