@@ -263,7 +263,7 @@ pub struct HeaderRecord {
     pub index: u8,
     /// See [`Record::state`].
     pub state: State,
-    /// See [`Record::client`].
+    /// See [`field@Record::client`].
     pub client: Option<ClientId>,
     /// Where the envelope ends, counted from the first one's start.
     pub end: u32,

@@ -397,3 +397,25 @@ fn keys_are_not_shown() {
     let error = EncryptionKeys::open("no such file").unwrap_err();
     assert!(error.to_string().contains("no such file"), "{error}");
 }
+
+#[tokio::test]
+async fn an_encrypted_message_is_encrypted_anew_as_a_dead_letter_and_can_be_read_there() {
+    let store = Store::builder().embedded(3).open().await.unwrap();
+    let api = with_keys(&store, &[("a", 1)]);
+    let asked = json!({
+        "_enable_encrypt_messages": true,
+        "_max_claim_count": 1,
+        "_dead_letter_queue": "dead",
+    });
+    api.send("PUT", "/v2/queues/q", asked.to_string()).await.is(201);
+    post(&api, json!("plain text")).await;
+    let claim = api.post("/v2/queues/q/claims", json!({})).await.is(201);
+    api.delete(claim.header("location")).await.is(204);
+    api.post("/v2/queues/q/claims", json!({})).await.is(204);
+    assert_eq!(stored(&api, "q").await, []);
+    let letters = stored(&api, "dead").await;
+    assert_eq!(letters[0].content_type, ContentType::Encrypted);
+    assert!(!letters[0].body.windows(5).any(|window| window == b"plain"));
+    let dead = api.get("/v2/queues/dead/messages?echo=true").await.is(200).json();
+    assert_eq!(bodies(&dead), [json!("plain text")]);
+}
