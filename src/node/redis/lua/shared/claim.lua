@@ -1,6 +1,6 @@
--- Claims (Q7). Messages' marks stand in the hash `P:x`, one field a block (its ordinal): for each run
--- of neighbours that are marked alike 27 bytes: first index, how many more, released, claim, rank
--- (version and count, big-endian), times. Marks are shared by a run: none is changed in place.
+-- Claims (Q7). Messages' marks stand in the hash `P:x`, one field a block (its ordinal): for each
+-- run of neighbours that are marked alike 27 bytes: first index, how many more, released, claim,
+-- rank (version and count, big-endian), times. Marks are shared by a run: none is changed in place.
 -- The time of a claim stands once, in the hash `P:c`: rank, ttl, end, how many messages it
 -- holds, put back (0 or 1), then five bytes for each member: ordinal, index. A mark is live while
 -- it was not released and the record has its rank and has not ended. `P:d` orders the records by

@@ -18,7 +18,8 @@ local function merge_mark(r, b, index, new, left, ttl, changed)
   local c = m and holder(r, m)
   local held_left = c and c.ends - now or 0
   if m and not (below(m.rank, new.rank) or (m.rank == new.rank and left > held_left)) then
-    m = {released = m.released, claim = m.claim, rank = m.rank, times = math.max(m.times, new.times)}
+    local times = math.max(m.times, new.times)
+    m = {released = m.released, claim = m.claim, rank = m.rank, times = times}
     return set_mark(r, b, index, m)
   end
   if m then
