@@ -22,10 +22,11 @@ CHECKS = (
     "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,"
     "response_schema_conformance,unsupported_method,allow_header_conformance"
 )
-# With it everything that is described is served.
+# With it everything that is described is served, and nobody waits longer than the fuzzer does.
 CONFIG = """
 [service]
 admin_mode = true
+max_wait = 1
 [auth]
 signed_url_secret_key = "a key of sixteen bytes"
 """
