@@ -1,6 +1,6 @@
 //! A node on a Redis or Valkey server.
 //!
-//! Every operation is one script, or a transaction of native writes with a script that comes last
+//! Every operation is one script, or a transaction of native writes, with a script that comes last if one is needed
 //! (bodies never enter scripts as arguments: it costs several times the write). What scripts do is
 //! the law of `specs/node.md`; what they store is laid out in `specs/keys.md`.
 //!
