@@ -1,8 +1,8 @@
 //! A node on a Redis or Valkey server.
 //!
-//! Every operation is one script, or a transaction of native writes, with a script that comes last if one is needed
-//! (bodies never enter scripts as arguments: it costs several times the write). What scripts do is
-//! the law of `specs/node.md`; what they store is laid out in `specs/keys.md`.
+//! Every operation is one script, or a transaction of native writes, with a script that comes last
+//! if one is needed (bodies never enter scripts as arguments: it costs several times the write).
+//! What scripts do is the law of `specs/node.md`; what they store is laid out in `specs/keys.md`.
 //!
 //! - `keys`: every key; `script`: the scripts' texts; `wire`: operations as commands, answers as
 //!   replies; `inspect`: whether a server may be used; `address`: where it is; `lane`: a
