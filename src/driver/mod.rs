@@ -66,8 +66,8 @@ pub(crate) struct Core {
     queues: Mutex<BTreeMap<String, Arc<QueueState>>>,
     /// How many of them there may be before those that are of no use are forgotten.
     sweep_at: AtomicUsize,
-    /// Blocks in flight, of all queues.
-    pub(crate) flying: Arc<AtomicUsize>,
+    /// Each block in flight, of whatever queue, has a copy.
+    pub(crate) flying: Arc<()>,
     /// Queues one of whose segments may have ended.
     pub(crate) attention: Mutex<BTreeSet<String>>,
     /// Turns of those who look again because something may have changed.

@@ -296,19 +296,9 @@ fn stored_len(message: &NewMessage) -> usize {
 
 /// The block of some parts' messages, as it is stored; and who waits for it.
 pub(crate) fn load(parts: Vec<Part>) -> (Bytes, Vec<Ticket>) {
-    let whole = |duration| u32::try_from(millis(duration)).unwrap_or(u32::MAX);
     let mut posts = Vec::with_capacity(parts.iter().map(|part| part.messages.len()).sum());
     for Part { messages, client, .. } in &parts {
-        posts.extend(messages.iter().map(|message| Post {
-            index: 0,
-            state: if message.delay.is_zero() { State::Ready } else { State::Delayed },
-            ttl_ms: whole(message.ttl).max(1),
-            delay_ms: whole(message.delay),
-            client: client.as_ref(),
-            head: message.envelope_head(),
-            body: &message.body,
-            origin: &message.origin,
-        }));
+        posts.extend(messages.iter().map(|message| Post::of(message, client.as_ref())));
     }
     for (post, index) in posts.iter_mut().zip(0u8..=u8::MAX) {
         post.index = index;
@@ -331,6 +321,23 @@ struct Post<'a> {
     origin: &'a [u8],
 }
 
+impl<'a> Post<'a> {
+    /// Its place is told by its block.
+    fn of(message: &'a NewMessage, client: Option<&'a ClientId>) -> Self {
+        let whole = |duration| u32::try_from(millis(duration)).unwrap_or(u32::MAX);
+        Self {
+            index: 0,
+            state: if message.delay.is_zero() { State::Ready } else { State::Delayed },
+            ttl_ms: whole(message.ttl).max(1),
+            delay_ms: whole(message.delay),
+            client,
+            head: message.envelope_head(),
+            body: &message.body,
+            origin: &message.origin,
+        }
+    }
+}
+
 impl Stored for Post<'_> {
     fn record(&self) -> (u8, State, u32, u32) {
         (self.index, self.state, self.ttl_ms, self.delay_ms)
@@ -347,15 +354,13 @@ impl Stored for Post<'_> {
 
 /// A message as a block of its own client would have it.
 pub(super) fn record(message: &NewMessage, client: Option<&ClientId>) -> Record {
-    let whole = |duration| u32::try_from(millis(duration)).unwrap_or(u32::MAX);
+    let post = Post::of(message, client);
     Record {
-        index: 0,
-        state: if message.delay.is_zero() { State::Ready } else { State::Delayed },
+        index: post.index,
+        state: post.state,
         client: client.cloned(),
-        ttl_ms: whole(message.ttl).max(1),
-        delay_ms: whole(message.delay),
-        envelope: [message.envelope_head().as_slice(), &message.body, &message.origin]
-            .concat()
-            .into(),
+        ttl_ms: post.ttl_ms,
+        delay_ms: post.delay_ms,
+        envelope: post.envelope().concat().into(),
     }
 }

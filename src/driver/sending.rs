@@ -7,7 +7,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -45,24 +44,7 @@ struct Load {
     bytes: EncodedBlock,
     tickets: Vec<Ticket>,
     /// While it is in flight.
-    flying: Option<Flying>,
-}
-
-/// One of the blocks that this process has in flight, of any queue.
-#[derive(Debug)]
-struct Flying(Arc<AtomicUsize>);
-
-impl Flying {
-    fn begin(count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(count))
-    }
-}
-
-impl Drop for Flying {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
+    flying: Option<Arc<()>>,
 }
 
 /// A block that is in the log, but not on enough full replicas yet.
@@ -216,7 +198,7 @@ impl Sender {
                 let half = (config.block_messages / 2, config.block_bytes / 2);
                 locked(&self.queue.post).is_plenty(half.0, half.1)
             };
-            let alone = self.alone && self.core.flying.load(Ordering::Relaxed) == 0;
+            let alone = self.alone && Arc::strong_count(&self.core.flying) == 1;
             if self.again.is_empty() && !plenty && !alone {
                 // Others that are about to post go into the same block; or, of another queue, into
                 // the same transaction.
@@ -339,7 +321,7 @@ impl Sender {
     }
 
     async fn send(&mut self, mut load: Load) {
-        load.flying = Some(Flying::begin(&self.core.flying));
+        load.flying = Some(Arc::clone(&self.core.flying));
         let Some(here) = &mut self.here else { return };
         let (bytes, no, noted) = (load.bytes.clone(), here.no, here.acked);
         here.noted = noted;
@@ -465,6 +447,7 @@ impl Sender {
         let flight = std::mem::replace(&mut self.flight, Flight::after(0, 0));
         let mut void = VecDeque::new();
         for (block, mut load) in flight.land() {
+            load.flying = None;
             let fate = match manifest.generation == here.generation {
                 true => manifest.fate(here.no, me, block, copies_min),
                 // The queue was deleted and created again. What some replica refused was never
@@ -474,10 +457,7 @@ impl Sender {
             };
             match fate {
                 Fate::Counts => tell(&self.core.pool, &mut load, here.generation, here.no, block),
-                Fate::Void | Fate::Undecided => {
-                    load.flying = None;
-                    void.push_back(load);
-                }
+                Fate::Void | Fate::Undecided => void.push_back(load),
                 Fate::Thin => {
                     self.thin_at = Instant::now();
                     self.thin.push(Thin { generation: here.generation, no: here.no, block, load });
