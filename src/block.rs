@@ -30,6 +30,8 @@
 //! State 2 says that a claim was made and not taken back; whether it still lives is told by the
 //! replica's record of the claim. State 3 turns to 0 lazily, once the delay has passed.
 
+use std::ops::Range;
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 pub use crate::encoded::EncodedBlock;
@@ -130,25 +132,18 @@ impl Block {
     /// [`NotABlock`] if the bytes are no block of this version. Never panics.
     pub fn decode(bytes: &Bytes) -> Result<Self, NotABlock> {
         let header = BlockHeader::decode(bytes)?;
-        let bodies_at = header.bodies_at;
-        let mut start = bodies_at;
+        let bodies = bytes.slice(header.bodies_at..);
+        let mut envelopes = Envelopes::new(0, bodies.len());
         let mut records = Vec::with_capacity(header.records.len());
         for raw in header.records {
-            let end = bodies_at
-                .checked_add(usize::try_from(raw.end).unwrap_or(usize::MAX))
-                .ok_or(NotABlock("an envelope's end overflows"))?;
-            if end < start || end > bytes.len() {
-                return Err(NotABlock("an envelope ends outside the block"));
-            }
             records.push(Record {
                 index: raw.index,
                 state: raw.state,
                 client: raw.client,
                 ttl_ms: raw.ttl_ms,
                 delay_ms: raw.delay_ms,
-                envelope: bytes.slice(start..end),
+                envelope: bodies.slice(envelopes.next(raw.end)?),
             });
-            start = end;
         }
         Ok(Self {
             ordinal: header.ordinal,
@@ -324,6 +319,31 @@ impl BlockHeader {
             records,
             bodies_at: HEADER_LEN + count * RECORD_LEN + extras_len,
         })
+    }
+}
+
+/// Where the envelopes of neighbouring messages lie, one after the other.
+#[derive(Debug)]
+pub(crate) struct Envelopes {
+    base: u32,
+    start: usize,
+    len: usize,
+}
+
+impl Envelopes {
+    /// Of envelopes that have `len` bytes, the first of which begins where a record that ends at
+    /// `base` ends.
+    pub(crate) fn new(base: u32, len: usize) -> Self {
+        Self { base, start: 0, len }
+    }
+
+    /// Where the next one lies, given the end that its record tells.
+    pub(crate) fn next(&mut self, end: u32) -> Result<Range<usize>, NotABlock> {
+        let end = end.checked_sub(self.base).and_then(|end| usize::try_from(end).ok());
+        let end = end
+            .filter(|end| (self.start..=self.len).contains(end))
+            .ok_or(NotABlock("an envelope ends outside the block"))?;
+        Ok(std::mem::replace(&mut self.start, end)..end)
     }
 }
 

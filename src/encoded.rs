@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::block::{BlockHeader, NotABlock, RECORD_LEN, State};
+use crate::block::{BlockHeader, Envelopes, NotABlock, RECORD_LEN, State};
 
 /// The encoded form of a block, as [`crate::block::Block::encode`] made it. Copies share the memory, and
 /// what was found out about it.
@@ -42,16 +42,12 @@ impl Shape {
         let header = BlockHeader::decode(bytes)?;
         let bodies = bytes.len().saturating_sub(header.bodies_at);
         let mut shape = Self { sent: header.sent, min_ttl: u32::MAX, ..Self::default() };
-        let mut start = 0;
+        let mut envelopes = Envelopes::new(0, bodies);
         for record in &header.records {
-            let end = usize::try_from(record.end).unwrap_or(usize::MAX);
-            if end < start || end > bodies {
-                return Err(NotABlock("an envelope ends outside the block"));
-            }
+            let envelope = envelopes.next(record.end)?;
             if record.state != State::Ended {
-                shape.add(record.ttl_ms, record.delay_ms, end - start);
+                shape.add(record.ttl_ms, record.delay_ms, envelope.len());
             }
-            start = end;
         }
         shape.head = u16::try_from(header.bodies_at).unwrap_or(u16::MAX);
         Ok(shape)

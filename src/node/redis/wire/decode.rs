@@ -6,7 +6,7 @@ use bytes::Bytes;
 use redis::Value;
 
 use super::value::{Cut, Items, Wrong};
-use crate::block::{Block, BlockHeader, State, UNSTAMPED};
+use crate::block::{Block, BlockHeader, Envelopes, State, UNSTAMPED};
 use crate::id::{
     Cookie, Epoch, Generation, Incarnation, MessageRef, NodeId, Offset, Placement, PoolId,
     ProducerId, SegmentNo, Version,
@@ -341,13 +341,12 @@ fn slice(
         return Err(cut_short());
     }
     entries.reserve(records.len());
-    let mut start = 0;
+    let mut envelopes = Envelopes::new(base, bodies.len());
     for record in records {
-        let end = record.end.checked_sub(base).map(wide).filter(|&end| end >= start);
-        let end = end.filter(|&end| end <= bodies.len()).ok_or_else(cut_short)?;
+        let envelope = envelopes.next(record.end).map_err(|error| error.to_string())?;
         entries.push(Entry {
             at: MessageRef { index: record.index, ..of },
-            envelope: bodies.slice(start..end),
+            envelope: bodies.slice(envelope),
             age_ms,
             ttl_ms: record.ttl_ms,
             delay_ms: record.delay_ms,
@@ -355,7 +354,6 @@ fn slice(
             claim: None,
             times: 0,
         });
-        start = end;
     }
     Ok(())
 }
