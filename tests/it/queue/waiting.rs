@@ -50,17 +50,27 @@ fn assert_within(start: Instant, end: Instant, limit: Duration) {
     assert!(took <= limit, "it took {took:?}");
 }
 
+/// Posts elsewhere what a list waits for, which must be answered with it at once.
+async fn assert_answered(
+    list: JoinHandle<(MessagePage, Instant)>,
+    there: &Queue,
+    text: &str,
+) -> MessagePage {
+    let start = Instant::now();
+    there.post(vec![message(text)], None).await.unwrap();
+    let (page, end) = list.await.unwrap();
+    assert_eq!(texts(&page.messages), [text]);
+    assert_within(start, end, AT_ONCE);
+    page
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_waiting_list_is_answered_by_another_process_s_post() {
     let (_c, a, b) = two(1).await;
     let (here, there) = (new_queue(&a, "q").await, queue(&b, "q"));
     let waiting = lister(&here, ListOptions::default());
     settle().await;
-    let start = Instant::now();
-    there.post(vec![message("a")], None).await.unwrap();
-    let (page, end) = waiting.await.unwrap();
-    assert_eq!(texts(&page.messages), ["a"]);
-    assert_within(start, end, AT_ONCE);
+    assert_answered(waiting, &there, "a").await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -133,13 +143,7 @@ async fn who_waits_behind_a_marker_gets_what_comes_after_it() {
         if round % 2 == 0 {
             sleep(Duration::from_millis(round)).await;
         }
-        let start = Instant::now();
-        let text = format!("{round}");
-        there.post(vec![message(&text)], None).await.unwrap();
-        let (page, end) = waiting.await.unwrap();
-        assert_eq!(texts(&page.messages), [text]);
-        assert_within(start, end, AT_ONCE);
-        marker = page.marker;
+        marker = assert_answered(waiting, &there, &round.to_string()).await.marker;
     }
 }
 
@@ -354,11 +358,7 @@ async fn a_node_that_was_cut_off_for_a_while_is_watched_again() {
         sleep(Duration::from_millis(900)).await;
         c.faults[node].up();
         settle().await;
-        let start = Instant::now();
-        there.post(vec![message("a")], None).await.unwrap();
-        let (page, end) = list.await.unwrap();
-        assert_eq!(texts(&page.messages), ["a"]);
-        assert_within(start, end, AT_ONCE);
+        assert_answered(list, &there, "a").await;
     }
 }
 
@@ -377,11 +377,7 @@ async fn who_waits_follows_the_queue_into_its_next_segments() {
         let claim = there.claim(&ClaimOptions::default()).await.unwrap().unwrap();
         there.delete_message(&claim.messages[0].id, Some(&claim.id)).await.unwrap();
         settle().await;
-        let (start, text) = (Instant::now(), format!("{round}"));
-        there.post(vec![message(&text)], None).await.unwrap();
-        let (page, end) = list.await.unwrap();
-        assert_eq!(texts(&page.messages), [text]);
-        assert_within(start, end, AT_ONCE);
+        let page = assert_answered(list, &there, &round.to_string()).await;
         let ids: Vec<_> = page.messages.iter().map(|message| message.id).collect();
         there.delete_messages(&ids, &DeleteWhere::Any).await.unwrap();
     }
