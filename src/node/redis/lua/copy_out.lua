@@ -32,7 +32,7 @@ local function marks_of(b)
   local all = {}
   for pos = 1, b.n do
     local index = record(b, pos)
-    local m = present(b, index) and marks(r, b)[index]
+    local m = present(b, index) and mark_of(r, b, index)
     if m then
       local c = holder(r, m)
       all[#all + 1] = pack('<Bc8c12I4BI8I4', index, m.claim, m.rank, m.times, c and 1 or 0,

@@ -1,7 +1,7 @@
 -- Purpose: marks for a claim what was picked on another replica (Q7).
 -- KEYS: 1 string, the cookie; 2 prefix `P` of the replica's keys
 -- ARGV: 1 the cookie wanted; 2 version, 8 bytes; 3 claim, 8 bytes; 4 rank, 12 bytes; 5 ttl;
---   6 grace; 7 references, 13 bytes each
+--   6 grace; 7 references, 14 bytes a run
 -- Returns: ok, statuses (a byte for each: 0 held, 1 outranked, 2 ended) | stranger, held | gone |
 --   open | endunknown | stale, version
 -- Atomic: of two claims on one message the higher rank wins in whatever order they come.
@@ -14,7 +14,6 @@ local ttl, grace = tonumber(ARGV[5]), tonumber(ARGV[6])
 refused = not_ended_or_joining(r) or stale(r, version)
 if refused then return refused end
 raise_version(r, version)
-reap(r)
 local ends, till = now + ttl, now + ttl + grace
 local statuses, places, held = {}, {}, false
 
@@ -38,24 +37,26 @@ local function hold_awaited(producer, number, index)
   return 0
 end
 
-local function hold(producer, number, index)
-  if awaits(r, producer, number) then return hold_awaited(producer, number, index) end
-  local b = open_block(r, producer, number)
-  local pos = b and present(b, index)
-  if not pos then return 2 end
-  if judge(marks(r, b)[index]) == 1 then return 1 end
-  places[#places + 1] = {b, pos}
-  return 0
+local function answer(status, n)
+  held = held or status == 0
+  statuses[#statuses + 1] = string.char(status):rep(n)
 end
 
-each_ref(ARGV[7], function(producer, number, index)
-  local status = hold(producer, number, index)
-  held = held or status == 0
-  statuses[#statuses + 1] = string.char(status)
+each_run(ARGV[7], function(producer, number, first, last)
+  if awaits(r, producer, number) then
+    for index = first, last do answer(hold_awaited(producer, number, index), 1) end
+    return
+  end
+  local b = open_block(r, producer, number)
+  each_alike(r, b, first, last, function(n, pos, m)
+    local status = not pos and 2 or judge(m) == 1 and 1 or 0
+    if status == 0 then places[#places + 1] = {b, pos, pos + n - 1} end
+    answer(status, n)
+  end)
 end)
 if held then
   local c = start_claim(r, key, rank, ttl, ends)
-  for _, at in ipairs(places) do mark(r, at[1], at[2], c, till) end
+  for _, at in ipairs(places) do mark(r, at[1], at[2], at[3], c, till) end
   settle_claim(r, c)
 end
 save_all(r)

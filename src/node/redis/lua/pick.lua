@@ -20,8 +20,8 @@ local function pick(r)
   r.picks = r.picks + 1
   local c = start_claim(r, key, version .. pack('>I4', r.picks), ttl, now + ttl)
   for _, at in ipairs(taken) do
-    mark(r, at[1], at[2], c, now + ttl + grace)
-    add_entry(e, r, at[1], at[2])
+    mark(r, at[1], at[2], at[3], c, now + ttl + grace)
+    add_claimed(e, r, at[1], at[2], at[3])
   end
   settle_claim(r, c)
   return c

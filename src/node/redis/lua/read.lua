@@ -11,6 +11,7 @@ local refused = stranger(KEYS[1], ARGV[1])
 if refused then return refused end
 local r = load_current(KEYS[2])
 if not r then return {'gone'} end
+r.marked = call('EXISTS', r.p .. ':x') == 1
 local from, index = tonumber(ARGV[2]), tonumber(ARGV[3])
 local limit, max_bytes = tonumber(ARGV[4]), tonumber(ARGV[5])
 local not_from, skip_claimed, skip_delayed = ARGV[6], ARGV[7] == '1', ARGV[8] == '1'
@@ -22,7 +23,7 @@ local function wanted(b, pos)
   local i, state, slot, _, ttl, delay = record(b, pos)
   if state == 1 or b.age >= ttl or (skip_delayed and b.age < delay) then return false end
   if not_from ~= '' and client_of(b, slot) == not_from then return false end
-  return not (skip_claimed and holder(r, marks(r, b)[i]))
+  return not (skip_claimed and holder(r, (mark_of(r, b, i))))
 end
 
 -- Whether all that a block holds is wanted, and there is nothing to say of single messages.

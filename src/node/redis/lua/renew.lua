@@ -18,7 +18,7 @@ raise_version(r, version)
 local n, ends, till = 0, now + ttl, now + ttl + grace
 members(r, c, function(b, pos)
   n = n + 1
-  outlive(r, b, pos, ends, till)
+  outlive(r, b, pos, pos, ends, till)
 end)
 c.ttl, c.ends, c.dirty = ttl, ends, true
 each_pending(r, key, function(ref, w)

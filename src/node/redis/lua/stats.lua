@@ -8,6 +8,7 @@ local refused = stranger(KEYS[1], ARGV[1])
 if refused then return refused end
 local r = load_current(KEYS[2])
 if not r then return {'gone'} end
+r.marked = call('EXISTS', r.p .. ':x') == 1
 refused = r.sealed == 1 and not_ended(r)
 if refused then return refused end
 local before = numbers(r)
@@ -17,7 +18,7 @@ local function sweep(b, i)
   b.minttl = nil
   for pos = 1, b.n do
     local _, state, _, _, ttl = record(b, pos)
-    if state ~= 1 and b.age >= ttl then end_message(r, b, pos)
+    if state ~= 1 and b.age >= ttl then end_messages(r, b, pos, pos)
     elseif state ~= 1 then b.minttl = math.min(b.minttl or ttl, ttl) end
   end
   if b.ended == 0 and b.minttl then
@@ -45,7 +46,7 @@ for _, ord in ipairs(call('ZRANGE', r.p .. ':y', 0, -1)) do
   local b = open_indexed(r, index_of(r, tonumber(ord)))
   for pos = 1, b and b.n or 0 do
     local index, state, _, _, _, delay = record(b, pos)
-    if state ~= 1 and b.age < delay and not holder(r, marks(r, b)[index]) then
+    if state ~= 1 and b.age < delay and not holder(r, (mark_of(r, b, index))) then
       delayed = delayed + 1
     end
   end

@@ -48,7 +48,7 @@ if lowered then
     if b then
       for pos = 1, b.n do
         local _, state = record(b, pos)
-        if state ~= 1 then end_message(r, b, pos) end
+        if state ~= 1 then end_messages(r, b, pos, pos) end
       end
     end
     i.sent = DROPPED

@@ -301,7 +301,11 @@ fn entries(items: &mut Items) -> Result<Vec<Entry>, Wrong> {
         if flags & 4 == 4 {
             let (head, bodies) = (runs.bytes()?, runs.bytes()?);
             let of = MessageRef { producer, block, index };
+            let place = entries.len();
             slice(of, age_ms, &head, &bodies, (ttl_ms, delay_ms), &mut entries)?;
+            for entry in entries.iter_mut().skip(place) {
+                (entry.claim, entry.times) = (claim, times);
+            }
             continue;
         }
         if flags & 2 == 2 {
@@ -319,7 +323,7 @@ fn entries(items: &mut Items) -> Result<Vec<Entry>, Wrong> {
     Ok(entries)
 }
 
-/// Messages of one block, by its head: `(first, count)` of its records.
+/// Messages of one block, by a head with their records: `(first, count)` of those.
 fn slice(
     of: MessageRef,
     age_ms: u64,

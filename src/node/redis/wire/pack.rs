@@ -130,12 +130,23 @@ pub(super) fn ballot(ballot: Ballot) -> Vec<u8> {
     [ballot.round.to_be_bytes(), ballot.by.to_be_bytes()].concat()
 }
 
+/// 14 bytes for each run of neighbours, as they are named: their block, the first one's index, how
+/// many more.
 pub(super) fn references(refs: &[MessageRef]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(refs.len() * 13);
-    for MessageRef { producer: ProducerId(producer), block, index } in refs {
+    let follows = |one: &MessageRef, next: &MessageRef| {
+        (next.producer, next.block) == (one.producer, one.block)
+            && one.index.checked_add(1) == Some(next.index)
+    };
+    let mut out = Vec::with_capacity(14 * 4);
+    for run in refs.chunk_by(follows) {
+        let Some(MessageRef { producer: ProducerId(producer), block, index }) = run.first() else {
+            continue;
+        };
         out.extend(id(*producer));
         out.extend(block.to_le_bytes());
         out.push(*index);
+        // Indices are bytes, so that a run is no longer than 256.
+        out.push(u8::try_from(run.len() - 1).unwrap_or(u8::MAX));
     }
     out
 }
@@ -167,6 +178,15 @@ mod tests {
         let shape = shape_of(&block);
         assert_eq!((shape.live, shape.body), (3, 310 + 3 * narrow(RECORD_LEN)));
         assert_eq!(Shape::of_bytes(&block.encode()), Ok(shape));
+    }
+
+    #[test]
+    fn neighbours_are_named_once() {
+        let at = |block, index| MessageRef { producer: ProducerId(7), block, index };
+        let refs = [at(1, 254), at(1, 255), at(1, 0), at(2, 1), at(2, 2), at(2, 4), at(2, 4)];
+        let runs: Vec<(u8, u8, u8)> =
+            references(&refs).chunks(14).map(|run| (run[8], run[12], run[13])).collect();
+        assert_eq!(runs, [(1, 254, 1), (1, 0, 0), (2, 1, 1), (2, 4, 0), (2, 4, 0)]);
     }
 
     #[test]

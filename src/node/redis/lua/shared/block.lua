@@ -1,7 +1,7 @@
--- Blocks: found by name or by ordinal, looked at and changed through their headers. The format is
--- that of src/block.rs. The index `P:i` has a record of 32 bytes for each ordinal:
--- producer (8 bytes), block, sent (65535: dropped by an end), live messages, arrival, shortest
--- ttl (a lower bound), bytes of the live messages with their records, length of the head.
+-- Blocks, looked at through their heads. The format is that of src/block.rs. The index `P:i` has 32
+-- bytes for each ordinal: producer (8 bytes), block, sent (65535: dropped by an end), live
+-- messages, arrival, shortest ttl (a lower bound), bytes of the live messages with their records,
+-- length of the head.
 local INDEX_LEN, DROPPED = 32, 65535
 
 local function index_record(raw, at, ord)
@@ -22,8 +22,10 @@ end
 
 -- Calls visit(ordinal, index) from an ordinal on until it returns true.
 local function walk(r, ord, visit)
+  local some = 4
   while ord < r.arrived do
-    local raw = call('GETRANGE', r.p .. ':i', ord * INDEX_LEN, (ord + 64) * INDEX_LEN - 1)
+    local raw = call('GETRANGE', r.p .. ':i', ord * INDEX_LEN, (ord + some) * INDEX_LEN - 1)
+    some = 64
     for at = 1, #raw, INDEX_LEN do
       if visit(ord, index_record(raw, at, ord)) then return end
       ord = ord + 1
@@ -42,8 +44,7 @@ local function block_of(r, i, head)
   return b
 end
 
--- The stored block of an index record, or false if nothing of it is left. A small one is fetched
--- whole, so that its envelopes need no further call.
+-- The stored block of an index record, or false if there is none. Small ones are fetched whole.
 local function open_indexed(r, i)
   r.blocks = r.blocks or {}
   local b = r.blocks[i.ord]
@@ -91,8 +92,8 @@ end
 
 -- The place of a message that has not ended or expired.
 local function present(b, index)
-  local pos = position(b, index)
-  if not pos then return nil end
-  local _, state, _, _, ttl = record(b, pos)
-  if state ~= 1 and b.age < ttl then return pos end
+  local pos = b.n == b.sent and index < b.n and index + 1 or position(b, index)
+  if not pos or (b.st[pos] or b.head:byte(10 + 16 * pos)) == 1 then return nil end
+  if b.age < b.i.minttl then return pos end
+  return b.age < (b.tt[pos] or unpack('<I4', b.head, 17 + 16 * pos)) and pos or nil
 end

@@ -2,25 +2,36 @@
 -- run of neighbours that are marked alike 27 bytes: first index, how many more, released, claim,
 -- rank (version and count, big-endian), times. Marks are shared by a run: none is changed in place.
 -- The time of a claim stands once, in the hash `P:c`: rank, ttl, end, how many messages it
--- holds, put back (0 or 1), then five bytes for each member: ordinal, index. A mark is live while
--- it was not released and the record has its rank and has not ended. `P:d` orders the records by
--- their ends; an ended one is put back: what it held is made known to picks through `P:a`.
+-- holds, put back (0 or 1), then six bytes for each run of members: ordinal, first index, how many
+-- more. Messages that have ended have no marks. A mark is live while it was not released and the
+-- record has its rank and has not ended. `P:d` orders the records by their ends; an ended one is
+-- put back: what it held is made known to picks through `P:a`.
 local MARK, MARK_LEN = '<BBBc8c12I4', 27
-local CLAIM, CLAIM_LEN, REF, REF_LEN = '<c12I4I8I4B', 29, '<I4B', 5
+local CLAIM, CLAIM_LEN, REF, REF_LEN = '<c12I4I8I4B', 29, '<I4BB', 6
 local claims = {}
 
+-- A block's marks: runs of first index, last index, mark. Who looks at many blocks asks first
+-- whether there are any.
 local function marks(r, b)
   if b.marks then return b.marks end
-  if r.marked == nil then r.marked = call('EXISTS', r.p .. ':x') == 1 end
-  local raw = r.marked and call('HGET', r.p .. ':x', b.ord) or ''
+  local raw = r.marked ~= false and call('HGET', r.p .. ':x', b.ord) or ''
   b.marks = {}
   for at = 1, #raw, MARK_LEN do
     local m = {}
     local index, more
     index, more, m.released, m.claim, m.rank, m.times = unpack(MARK, raw, at)
-    for i = index, index + more do b.marks[i] = m end
+    b.marks[#b.marks + 1] = {index, index + more, m}
   end
   return b.marks
+end
+
+-- A message's mark, or nil; and the last index up to which that is so.
+local function mark_of(r, b, index)
+  for _, run in ipairs(marks(r, b)) do
+    if index < run[1] then return nil, run[1] - 1 end
+    if index <= run[2] then return run[3], run[2] end
+  end
+  return nil, 255
 end
 
 local function claim_of(r, key)
@@ -30,6 +41,7 @@ local function claim_of(r, key)
   if not raw then claims[key] = false return false end
   c = {key = key, refs = raw:sub(CLAIM_LEN + 1)}
   c.rank, c.ttl, c.ends, c.n, c.back = unpack(CLAIM, raw)
+  c.due = c.back == 0 and c.ends or nil
   claims[key] = c
   return c
 end
@@ -47,11 +59,11 @@ local function holder(r, m)
   if c and now < c.ends then return c end
 end
 
--- A mark is about to stand for nothing: the record holds one message less.
-local function leave(r, m)
+-- A mark is about to leave messages: the record holds so many less.
+local function leave(r, m, n)
   local c = record_of(r, m)
   if c and c.back == 0 then
-    c.n, c.dirty, r.held = c.n - 1, true, r.held - 1
+    c.n, c.dirty, r.held = c.n - n, true, r.held - n
   end
 end
 
@@ -69,8 +81,9 @@ local function save_claims(r)
   for key, c in pairs(claims) do
     if c and c.dirty then
       call('HSET', r.p .. ':c', key, pack(CLAIM, c.rank, c.ttl, c.ends, c.n, c.back) .. c.refs)
-      call('ZADD', r.p .. ':d', c.back == 1 and now + 600000 or c.ends, key)
-      c.dirty = false
+      local due = c.back == 1 and now + 600000 or c.ends
+      if due ~= c.due then call('ZADD', r.p .. ':d', due, key) end
+      c.due, c.dirty = due, false
     end
   end
   for ord in pairs(r.again or {}) do call('ZADD', r.p .. ':a', ord, ord) end

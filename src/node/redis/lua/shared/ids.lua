@@ -12,10 +12,11 @@ end
 -- An id as key names have it.
 local function hex(producer) return ('%08x%08x'):format(unpack('>I4I4', producer)) end
 
--- References to messages travel as 13 bytes each: producer, block, index.
-local function each_ref(raw, visit)
-  for at = 1, #raw, 13 do
-    local producer, number, index = unpack('<c8I4B', raw, at)
-    visit(producer, number, index)
+-- References to messages travel as 14 bytes for each run of neighbours: producer, block, first
+-- index, how many more.
+local function each_run(raw, visit)
+  for at = 1, #raw, 14 do
+    local producer, number, index, more = unpack('<c8I4BB', raw, at)
+    visit(producer, number, index, index + more)
   end
 end

@@ -5,11 +5,12 @@
 local function members(r, c, visit)
   local at, seen = {}, {}
   for i = 1, #c.refs, REF_LEN do
-    local ord, index = unpack(REF, c.refs, i)
-    local offset = ord * 256 + index
-    if not seen[offset] then
-      seen[offset] = true
-      at[#at + 1] = offset
+    local ord, index, more = unpack(REF, c.refs, i)
+    for offset = ord * 256 + index, ord * 256 + index + more do
+      if not seen[offset] then
+        seen[offset] = true
+        at[#at + 1] = offset
+      end
     end
   end
   table.sort(at)
@@ -21,7 +22,7 @@ local function members(r, c, visit)
       b = open_indexed(r, index_of(r, ord))
     end
     local pos = b and present(b, index)
-    if pos and record_of(r, marks(r, b)[index]) == c then visit(b, pos) end
+    if pos and record_of(r, (mark_of(r, b, index))) == c then visit(b, pos) end
   end
 end
 
@@ -47,24 +48,26 @@ local function start_claim(r, key, rank, ttl, ends)
   return c
 end
 
--- Marks a message for a claim that was started, unless the claim has it.
-local function mark(r, b, pos, c, till)
-  local index = record(b, pos)
-  local all = marks(r, b)
-  local m = all[index]
-  if record_of(r, m) ~= c then
-    if m then leave(r, m) end
-    local member = m and m.claim == c.key and m.released == 0
-    if not member then c.refs = c.refs .. pack(REF, b.ord, index) end
-    local times = (m and m.times or 0) + 1
-    if not c.fresh or c.fresh.times ~= times or c.fresh.rank ~= c.rank then
-      c.fresh = {released = 0, claim = c.key, rank = c.rank, times = times}
+-- Marks messages for a claim that was started, unless the claim has them; their records and their
+-- indices lie side by side.
+local function mark(r, b, pos, last, c, till)
+  local at, stop = (record(b, pos)), (record(b, last))
+  while at <= stop do
+    local m, to = mark_of(r, b, at)
+    to = math.min(to, stop)
+    if record_of(r, m) ~= c then
+      local n = to - at + 1
+      if m then leave(r, m, n) end
+      local member = m and m.claim == c.key and m.released == 0
+      if not member then c.refs = c.refs .. pack(REF, b.ord, at, n - 1) end
+      local times = (m and m.times or 0) + 1
+      set_marks(r, b, at, to, {released = 0, claim = c.key, rank = c.rank, times = times})
+      c.n, r.held = c.n + n, r.held + n
+      touch(b)
     end
-    all[index] = c.fresh
-    c.n, r.held, b.marks_dirty = c.n + 1, r.held + 1, true
-    touch(b)
+    at = to + 1
   end
-  outlive(r, b, pos, c.ends, till)
+  outlive(r, b, pos, last, c.ends, till)
 end
 
 -- Marks of an earlier start count again: once for a claim that came back.

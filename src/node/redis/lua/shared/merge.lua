@@ -2,19 +2,19 @@
 
 -- The message becomes a member of the claim, perhaps among others.
 local function join(r, c, b, index, changed)
-  c.refs, c.dirty, c.recount = c.refs .. pack(REF, b.ord, index), true, true
+  c.refs, c.dirty, c.recount = c.refs .. pack(REF, b.ord, index, 0), true, true
   changed[#changed + 1] = c
 end
 
 local function set_mark(r, b, index, m)
-  marks(r, b)[index], b.marks_dirty = m, true
+  set_marks(r, b, index, index, m)
   touch(b)
 end
 
 -- Of two marks the higher rank wins; of the same rank the one with more time left.
 local function merge_mark(r, b, index, new, left, ttl, changed)
   if not present(b, index) then return end
-  local m = marks(r, b)[index]
+  local m = mark_of(r, b, index)
   local c = m and holder(r, m)
   local held_left = c and c.ends - now or 0
   if m and not (below(m.rank, new.rank) or (m.rank == new.rank and left > held_left)) then
@@ -23,7 +23,7 @@ local function merge_mark(r, b, index, new, left, ttl, changed)
     return set_mark(r, b, index, m)
   end
   if m then
-    leave(r, m)
+    leave(r, m, 1)
     new.times = math.max(m.times, new.times)
   end
   set_mark(r, b, index, new)
@@ -63,7 +63,7 @@ local function merge_block(r, k, b)
       end
       r.maxexp = math.max(r.maxexp, b.arr + math.max(ttl, other))
     elseif state ~= 1 then
-      end_message(r, b, pos)
+      end_messages(r, b, pos, pos)
     end
   end
 end

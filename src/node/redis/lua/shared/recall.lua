@@ -4,7 +4,7 @@ local function recall_one(r, b, index, w, changed)
   if not pos then return end
   if w.kind == 0 then
     local _, state = record(b, pos)
-    if state ~= 1 then end_message(r, b, pos) end
+    if state ~= 1 then end_messages(r, b, pos, pos) end
     return
   end
   if not present(b, index) then return end
@@ -12,7 +12,7 @@ local function recall_one(r, b, index, w, changed)
   if w.released == 1 then return end
   local c = claim_of(r, w.claim) or start_claim(r, w.claim, w.rank, 0, w.ends)
   join(r, c, b, index, changed)
-  outlive(r, b, pos, w.ends, w.till)
+  outlive(r, b, pos, pos, w.ends, w.till)
 end
 
 -- What was asked of blocks that have not come, by producer and block; in the order of indices.

@@ -1,5 +1,7 @@
 -- A replica as a whole: its numbers and version, what is refused, and when it is due.
 local NEVER = 281474976710655
+-- Behind the numbers, once there is any: bytes of ended messages in stored blocks.
+local NUMBERS_LEN = 56
 local NO_VERSION = ('\0'):rep(8)
 
 local function load_replica(prefix)
@@ -8,6 +10,7 @@ local function load_replica(prefix)
   local r = {p = prefix, version = got[2] or NO_VERSION}
   r.role, r.sealed, r.told, r.producers, r.arrived, r.bytes, r.live, r.held, r.minexp, r.maxexp,
     r.cursor, r.picks, r.first = unpack(NUMBERS, got[1])
+  r.waste = #got[1] > NUMBERS_LEN and unpack('<I4', got[1], NUMBERS_LEN + 1) or 0
   r.outlook = r.arrived == 0 and 'n' or r.sealed == 0 and 'o' or r.live == 0 and 'e' or r.maxexp
   return r
 end
@@ -15,6 +18,7 @@ end
 local function numbers(r)
   return pack(NUMBERS, r.role, r.sealed, r.told, r.producers, r.arrived, r.bytes, r.live, r.held,
     r.minexp, r.maxexp, r.cursor, r.picks, r.first)
+    .. ((r.waste or 0) > 0 and pack('<I4', r.waste) or '')
 end
 
 -- Writes the numbers back, and when the replica is due if what decides that has changed.
