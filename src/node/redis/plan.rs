@@ -2,7 +2,8 @@
 //!
 //! All appends that wait go into one transaction, those that no journal takes with one script (a
 //! script call costs more than what it does to one block). Calls of nothing but appends are sent first, in their order; the
-//! others follow, in theirs. If an append stands beside something else in one call, everything
+//! others follow, in theirs, but that picks, holds and deletes on the same replicas are brought together
+//! into one call of their script. If an append stands beside something else in one call, everything
 //! keeps its order instead: appends must reach the server in the order in which they were given.
 
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::journal::{self, Journals, Way};
-use super::wire::{self, AppendAnswer, Appends, Context};
+use super::wire::{self, AppendAnswer, Appends, Common, Context, SharedCall};
 use crate::node::{NodeError, Op, Reply};
 
 /// A call that waits to be sent or answered.
@@ -81,6 +82,8 @@ enum Kind {
     Appends(Vec<Way>),
     /// What was acked, noted down.
     Note,
+    /// One call of a script for all of them.
+    Shared,
     One,
 }
 
@@ -92,17 +95,21 @@ impl Plan {
         journals: &mut Journals,
         may_note: bool,
     ) -> (Self, Pipeline) {
-        if !jobs.iter().any(Job::is_mixed) {
-            jobs.sort_by_key(|job| !job.has_appends());
+        if jobs.len() > 1 && !jobs.iter().any(Job::is_mixed) {
+            // Behind appends, what can share a call stands side by side.
+            jobs.sort_by_cached_key(|job| (!job.has_appends(), job.ops.first().and_then(Common::of)));
         }
         let mut pipe = redis::pipe();
-        let mut units = Vec::new();
+        let mut units: Vec<Unit> = Vec::new();
         let mut group = Group::default();
+        let mut shared = Shared::default();
         journals.next_transaction();
         for (at_job, job) in jobs.iter().enumerate() {
             // What is sent again must be a whole job.
             let may_note = may_note && job.ops.len() == 1;
             for (place, op) in job.ops.iter().enumerate() {
+                let common = Common::of(op);
+                shared.close_before(common.as_ref(), &mut pipe, &mut units);
                 if let Op::Append(append) = op {
                     if !group.appends.has_room_for(append) {
                         group.close(context, &mut pipe, &mut units, journals);
@@ -112,6 +119,10 @@ impl Plan {
                     continue;
                 }
                 group.close(context, &mut pipe, &mut units, journals);
+                if let Some(common) = common {
+                    shared.push(common, op, (at_job, place), context);
+                    continue;
+                }
                 if let Op::Note { at, producer, noted } = *op
                     && may_note
                     && journals.may_note(at, producer)
@@ -124,6 +135,7 @@ impl Plan {
                 units.push(Unit { of: vec![(at_job, place)], answers, kind: Kind::One });
             }
         }
+        shared.close_before(None, &mut pipe, &mut units);
         group.close(context, &mut pipe, &mut units, journals);
         let answers = units.iter().map(|unit| unit.answers).sum();
         (Self { jobs, units, answers, sent: Instant::now() }, pipe)
@@ -160,6 +172,11 @@ impl Plan {
                 }
                 (Kind::One, Some(&(job, place))) => {
                     wire::reply(&self.jobs[job].ops[place], answers).map(|reply| vec![Some(reply)])
+                }
+                (Kind::Shared, _) => {
+                    let of = unit.of.iter().map(|&(job, place)| &self.jobs[job].ops[place]);
+                    wire::replies(of, answers)
+                        .map(|replies| replies.into_iter().map(Some).collect())
                 }
                 (Kind::Note, _) => Ok(vec![is_noted(&answers).then_some(Reply::Done)]),
                 (Kind::One, None) => Ok(Vec::new()),
@@ -270,5 +287,33 @@ impl Group {
         let answers = appends.commands(context, pipe);
         units.push(Unit { of, answers, kind: Kind::Appends(appends.ways()) });
         journals.next_transaction();
+    }
+}
+
+/// Operations that go into the next call of a script.
+#[derive(Debug, Default)]
+struct Shared {
+    call: Option<SharedCall>,
+    of: Vec<(usize, usize)>,
+}
+
+impl Shared {
+    fn push(&mut self, common: Common, op: &Op, of: (usize, usize), context: &Context) {
+        self.call.get_or_insert_with(|| SharedCall::new(common, context)).push(op);
+        self.of.push(of);
+    }
+
+    /// Closes the call unless what comes next can join it.
+    fn close_before(
+        &mut self,
+        next: Option<&Common>,
+        pipe: &mut Pipeline,
+        units: &mut Vec<Unit>,
+    ) {
+        let joins = |call: &SharedCall| next.is_some_and(|common| call.has_room_for(common));
+        if let Some(call) = self.call.take_if(|call| !joins(call)) {
+            call.command(pipe);
+            units.push(Unit { of: std::mem::take(&mut self.of), answers: 1, kind: Kind::Shared });
+        }
     }
 }

@@ -121,6 +121,7 @@ fn step(calm: bool) -> BoxedStrategy<Step> {
     prop_oneof![
         40 => vec(op(calm), 1..4).prop_map(Step::Ops),
         20 => vec(append(calm), 1..4).prop_map(Step::Ops),
+        10 => alike().prop_map(Step::Ops),
         4 => (placement(), version())
             .prop_map(|(placement, version)| Step::EndHere { placement, version }),
         3 => (placement(), placement(), prop_oneof![Just(1u32), Just(200), Just(100_000)])
@@ -159,6 +160,34 @@ fn fencing() -> impl Strategy<Value = Fencing> + Clone {
 fn reference() -> impl Strategy<Value = MessageRef> + Clone {
     (producer(), 0u32..4, prop_oneof![8 => 0u8..4, 1 => Just(30)])
         .prop_map(|(producer, block, index)| MessageRef { producer, block, index })
+}
+
+/// Some of anything, or neighbours.
+fn references() -> impl Strategy<Value = Vec<MessageRef>> + Clone {
+    let run = (producer(), 0u32..4, 0u8..3, 1u8..7).prop_map(|(producer, block, first, count)| {
+        (first..first + count).map(|index| MessageRef { producer, block, index }).collect()
+    });
+    prop_oneof![2 => vec(reference(), 0..5), 1 => run]
+}
+
+/// Operations that a node may do as one: of one kind, on the same replicas.
+fn alike() -> BoxedStrategy<Vec<Op>> {
+    let onto = |op: &Op, mut other: Op| {
+        match (op, &mut other) {
+            (Op::Pick(like), Op::Pick(pick)) => pick.placements.clone_from(&like.placements),
+            (Op::Hold(like), Op::Hold(hold)) => hold.at = like.at,
+            (Op::Delete(like), Op::Delete(delete)) => delete.at = like.at,
+            _ => {}
+        }
+        other
+    };
+    let like_the_first = move |ops: Vec<Op>| {
+        let first = ops[0].clone();
+        ops.into_iter().map(|op| onto(&first, op)).collect::<Vec<_>>()
+    };
+    prop_oneof![vec(pick(), 2..6).boxed(), vec(hold(), 2..6).boxed(), vec(delete(), 2..6).boxed()]
+        .prop_map(like_the_first)
+        .boxed()
 }
 
 fn short_or(long: u32) -> impl Strategy<Value = u32> + Clone {
@@ -244,13 +273,16 @@ fn pick() -> impl Strategy<Value = Op> + Clone {
     )
 }
 
-fn claim_op() -> impl Strategy<Value = Op> + Clone {
-    let refs = vec(reference(), 0..5);
-    let hold = (replica(), version(), claim(), fencing(), short_or(HOUR), grace(), refs.clone())
-        .prop_map(|(at, version, claim, fencing, ttl_ms, grace_ms, refs)| {
+fn hold() -> impl Strategy<Value = Op> + Clone {
+    (replica(), version(), claim(), fencing(), short_or(HOUR), grace(), references()).prop_map(
+        |(at, version, claim, fencing, ttl_ms, grace_ms, refs)| {
             Op::Hold(Hold { at, version, claim, fencing, ttl_ms, grace_ms, refs })
-        });
-    let release = (replica(), claim(), option::of(refs))
+        },
+    )
+}
+
+fn claim_op() -> impl Strategy<Value = Op> + Clone {
+    let release = (replica(), claim(), option::of(references()))
         .prop_map(|(at, claim, refs)| Op::Release { at, claim, refs });
     let renew = (replica(), version(), claim(), fencing(), short_or(HOUR), grace()).prop_map(
         |(at, version, claim, fencing, ttl_ms, grace_ms)| Op::Renew {
@@ -264,7 +296,7 @@ fn claim_op() -> impl Strategy<Value = Op> + Clone {
     );
     let read_claim = (replica(), claim(), fencing())
         .prop_map(|(at, claim, fencing)| Op::ReadClaim { at, claim, fencing });
-    prop_oneof![4 => hold, 3 => pick(), 2 => release, 2 => renew, 2 => read_claim]
+    prop_oneof![4 => hold(), 3 => pick(), 2 => release, 2 => renew, 2 => read_claim]
 }
 
 fn delete() -> impl Strategy<Value = Op> + Clone {
@@ -273,7 +305,7 @@ fn delete() -> impl Strategy<Value = Op> + Clone {
         (claim(), fencing()).prop_map(|(claim, fencing)| Guard::ClaimedBy(claim, fencing)),
         Just(Guard::Always),
     ];
-    (replica(), version(), vec(reference(), 0..5), guard)
+    (replica(), version(), references(), guard)
         .prop_map(|(at, version, refs, guard)| Op::Delete(Delete { at, version, refs, guard }))
 }
 
@@ -327,7 +359,7 @@ fn replica_op(calm: bool) -> BoxedStrategy<Op> {
 fn op(calm: bool) -> BoxedStrategy<Op> {
     prop_oneof![
         8 => read(),
-        3 => (replica(), vec(reference(), 0..5)).prop_map(|(at, refs)| Op::Get { at, refs }),
+        3 => (replica(), references()).prop_map(|(at, refs)| Op::Get { at, refs }),
         16 => claim_op(),
         6 => delete(),
         3 => replica().prop_map(|at| Op::Stats { at }),

@@ -1,19 +1,15 @@
--- Purpose: ends messages (Q8), under a condition (Q7).
+-- Purpose: ends messages (Q8), under conditions (Q7).
 -- KEYS: 1 string, the cookie; 2 prefix `P` of the replica's keys
--- ARGV: 1 the cookie wanted; 2 version, 8 bytes; 3 guard: 0 only unclaimed, 1 only claimed by,
---   2 always; 4 claim, 8 bytes, and 5 its rank, 12 bytes, for guard 1; 6 references, 14 bytes a run
--- Returns: ok, live, statuses (a byte for each: 0 ended, 1 absent, 2 claimed, 3 not claimed) |
---   stranger, held | gone | open | endunknown | stale, version
+-- ARGV: 1 the cookie wanted; then for each delete five: version, 8 bytes; guard: 0 only unclaimed,
+--   1 only claimed by, 2 always; claim, 8 bytes, and its rank, 12 bytes, for guard 1; references,
+--   14 bytes a run
+-- Returns: for each delete: ok, live, statuses (a byte for each: 0 ended, 1 absent, 2 claimed,
+--   3 not claimed) | stranger, held | gone | open | endunknown | stale, version
 -- Atomic: nobody claims the message between the look and its end.
 local refused = stranger(KEYS[1], ARGV[1])
-if refused then return refused end
-local r = load_replica(KEYS[2])
-if not r then return {'gone'} end
-local version, guard, key, rank = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-refused = not_ended_or_joining(r) or stale(r, version)
-if refused then return refused end
-raise_version(r, version)
-local statuses = {}
+local r = not refused and load_replica(KEYS[2])
+refused = refused or not r and {'gone'} or not_ended_or_joining(r)
+local guard, key, rank, statuses
 
 -- What the guard says of messages that are marked so.
 local function judge(m)
@@ -24,7 +20,7 @@ local function judge(m)
   return '\0'
 end
 
-each_run(ARGV[6], function(producer, number, first, last)
+local function delete(producer, number, first, last)
   if awaits(r, producer, number) then
     for index = first, last do
       remember_tombstone(r, pack('<c8I4B', producer, number, index))
@@ -38,6 +34,18 @@ each_run(ARGV[6], function(producer, number, first, last)
     if status == '\0' then end_messages(r, b, pos, pos + n - 1) end
     statuses[#statuses + 1] = status:rep(n)
   end)
-end)
-save_all(r)
-return {'ok', r.live, table.concat(statuses)}
+end
+
+local replies, changed = {}, false
+for at = 2, #ARGV, 5 do
+  local reply = refused or stale(r, ARGV[at])
+  if not reply then
+    raise_version(r, ARGV[at])
+    guard, key, rank, statuses = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], {}
+    each_run(ARGV[at + 4], delete)
+    reply, changed = {'ok', r.live, table.concat(statuses)}, true
+  end
+  replies[#replies + 1] = reply
+end
+if changed then save_all(r) end
+return replies

@@ -1,21 +1,14 @@
--- Purpose: marks for a claim what was picked on another replica (Q7).
+-- Purpose: marks for claims what was picked for them on another replica (Q7).
 -- KEYS: 1 string, the cookie; 2 prefix `P` of the replica's keys
--- ARGV: 1 the cookie wanted; 2 version, 8 bytes; 3 claim, 8 bytes; 4 rank, 12 bytes; 5 ttl;
---   6 grace; 7 references, 14 bytes a run
--- Returns: ok, statuses (a byte for each: 0 held, 1 outranked, 2 ended) | stranger, held | gone |
---   open | endunknown | stale, version
+-- ARGV: 1 the cookie wanted; then for each claim six: version, 8 bytes; claim, 8 bytes; rank, 12
+--   bytes; ttl; grace; references, 14 bytes a run
+-- Returns: for each claim: ok, statuses (a byte for each: 0 held, 1 outranked, 2 ended) |
+--   stranger, held | gone | open | endunknown | stale, version
 -- Atomic: of two claims on one message the higher rank wins in whatever order they come.
 local refused = stranger(KEYS[1], ARGV[1])
-if refused then return refused end
-local r = load_replica(KEYS[2])
-if not r then return {'gone'} end
-local version, key, rank = ARGV[2], ARGV[3], ARGV[4]
-local ttl, grace = tonumber(ARGV[5]), tonumber(ARGV[6])
-refused = not_ended_or_joining(r) or stale(r, version)
-if refused then return refused end
-raise_version(r, version)
-local ends, till = now + ttl, now + ttl + grace
-local statuses, places, held = {}, {}, false
+local r = not refused and load_replica(KEYS[2])
+refused = refused or not r and {'gone'} or not_ended_or_joining(r)
+local key, rank, ends, till, statuses, places, held
 
 -- 0 take, 1 outranked, 3 the claim's own already.
 local function judge(m)
@@ -42,7 +35,7 @@ local function answer(status, n)
   statuses[#statuses + 1] = string.char(status):rep(n)
 end
 
-each_run(ARGV[7], function(producer, number, first, last)
+local function hold(producer, number, first, last)
   if awaits(r, producer, number) then
     for index = first, last do answer(hold_awaited(producer, number, index), 1) end
     return
@@ -53,11 +46,30 @@ each_run(ARGV[7], function(producer, number, first, last)
     if status == 0 then places[#places + 1] = {b, pos, pos + n - 1} end
     answer(status, n)
   end)
-end)
-if held then
-  local c = start_claim(r, key, rank, ttl, ends)
-  for _, at in ipairs(places) do mark(r, at[1], at[2], at[3], c, till) end
-  settle_claim(r, c)
 end
-save_all(r)
-return {'ok', table.concat(statuses)}
+
+local function hold_all(version, ttl, grace, refs)
+  raise_version(r, version)
+  ends, till = now + ttl, now + ttl + grace
+  statuses, places, held = {}, {}, false
+  each_run(refs, hold)
+  if held then
+    local c = start_claim(r, key, rank, ttl, ends)
+    for _, at in ipairs(places) do mark(r, at[1], at[2], at[3], c, till) end
+    settle_claim(r, c)
+  end
+  return {'ok', table.concat(statuses)}
+end
+
+local replies, changed = {}, false
+for at = 2, #ARGV, 6 do
+  local reply = refused or stale(r, ARGV[at])
+  if not reply then
+    key, rank = ARGV[at + 1], ARGV[at + 2]
+    reply = hold_all(ARGV[at], tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4]), ARGV[at + 5])
+    changed = true
+  end
+  replies[#replies + 1] = reply
+end
+if changed then save_all(r) end
+return replies

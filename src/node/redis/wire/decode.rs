@@ -31,13 +31,27 @@ pub(in crate::node::redis) fn reply(op: &Op, mut values: Vec<Value>) -> Result<R
         },
         _ => {}
     }
-    let value = values.pop().ok_or("no answer")?;
-    let mut items = Items::of(value)?;
+    answer(op, &mut Items::of(values.pop().ok_or("no answer")?)?)
+}
+
+/// The replies to operations that were one call of their script.
+pub(in crate::node::redis) fn replies<'a>(
+    ops: impl ExactSizeIterator<Item = &'a Op>,
+    mut values: Vec<Value>,
+) -> Result<Vec<Reply>, Wrong> {
+    let mut all = Items::of(values.pop().ok_or("no answer")?)?;
+    if all.len() != ops.len() {
+        return Err(format!("{} answers to {} operations", all.len(), ops.len()));
+    }
+    ops.map(|op| answer(op, &mut all.items()?)).collect()
+}
+
+fn answer(op: &Op, items: &mut Items) -> Result<Reply, Wrong> {
     let word = items.bytes()?;
     if word != "ok" {
-        return refusal(&word, &mut items).map(Reply::Refused);
+        return refusal(&word, items).map(Reply::Refused);
     }
-    granted(op, &mut items)
+    granted(op, items)
 }
 
 /// What a server answered to the appends of one transaction.

@@ -6,13 +6,13 @@ use redis::{Cmd, Pipeline};
 use super::pack::{
     ballot, copy_numbers, fresh, id, lives, marks, noted, noted_only, numbers, rank, references,
 };
-use crate::id::{ClaimKey, Cookie, Epoch, Fencing, Placement, ProducerId, ReplicaAt, Version};
+use crate::id::{Cookie, Epoch, Placement, ProducerId, ReplicaAt, Version};
 use crate::node::redis::inspect;
 use crate::node::redis::journal::{Journals, Way};
 use crate::node::redis::keys::{AppendKeys, COOKIE, Key};
 use crate::node::redis::script::Script;
 use crate::node::{
-    Accept, Append, CopiedBlock, Delete, Guard, Hold, Index, Op, Open, Pick, Read, RegisterDump,
+    Accept, Append, CopiedBlock, Index, Op, Open, Read, RegisterDump,
     Role,
 };
 
@@ -34,7 +34,7 @@ impl Context {
         if self.durable { format!("{cookie} ") } else { format!("{cookie} {}", self.run_id) }
     }
 
-    fn script(&self, script: Script, cookie: Cookie, keys: &[String]) -> Cmd {
+    pub(super) fn script(&self, script: Script, cookie: Cookie, keys: &[String]) -> Cmd {
         let mut cmd = redis::cmd("EVALSHA");
         cmd.arg(script.sha()).arg(keys.len() + 1).arg(COOKIE);
         for key in keys {
@@ -44,7 +44,7 @@ impl Context {
         cmd
     }
 
-    fn on_replica(&self, script: Script, at: ReplicaAt) -> Cmd {
+    pub(super) fn on_replica(&self, script: Script, at: ReplicaAt) -> Cmd {
         self.script(script, at.cookie, &[Key::Replica(at).name()])
     }
 
@@ -86,12 +86,9 @@ fn command(op: &Op, context: &Context) -> Cmd {
         Op::TellEnd { at, .. } => on(Script::TellEnd, at),
         Op::Read(read) => return read_page(read, context),
         Op::Get { at, .. } => on(Script::Get, at),
-        Op::Pick(pick) => return pick_messages(pick, context),
-        Op::Hold(hold) => on(Script::Hold, &hold.at),
         Op::Release { at, .. } => on(Script::Release, at),
         Op::Renew { at, .. } => on(Script::Renew, at),
         Op::ReadClaim { at, .. } => on(Script::ReadClaim, at),
-        Op::Delete(delete) => on(Script::Delete, &delete.at),
         Op::Stats { at } => on(Script::Stats, at),
         Op::CopyOut { at, .. } => on(Script::CopyOut, at),
         Op::Fence { at, .. } => on(Script::Fence, at),
@@ -115,10 +112,6 @@ fn command(op: &Op, context: &Context) -> Cmd {
         Op::Get { refs, .. } => {
             cmd.arg(references(refs));
         }
-        Op::Hold(Hold { version, claim, fencing, ttl_ms, grace_ms, refs, .. }) => {
-            cmd.arg(&id(version.0)).arg(&id(claim.0)).arg(rank(*fencing));
-            cmd.arg(*ttl_ms).arg(*grace_ms).arg(references(refs));
-        }
         Op::Release { claim, refs, .. } => {
             cmd.arg(&id(claim.0)).arg(u8::from(refs.is_none()));
             cmd.arg(references(refs.as_deref().unwrap_or_default()));
@@ -130,7 +123,6 @@ fn command(op: &Op, context: &Context) -> Cmd {
         Op::ReadClaim { claim, fencing, .. } => {
             cmd.arg(&id(claim.0)).arg(rank(*fencing));
         }
-        Op::Delete(delete) => delete_arguments(delete, &mut cmd),
         Op::CopyOut { from, max_bytes, .. } => {
             cmd.arg(*from).arg(*max_bytes).arg(MAX_BLOCKS);
         }
@@ -187,29 +179,6 @@ fn read_page(read: &Read, context: &Context) -> Cmd {
     cmd.arg(u8::from(read.filter.skip_claimed)).arg(u8::from(read.filter.skip_delayed));
     cmd.arg(MAX_BLOCKS);
     cmd
-}
-
-fn pick_messages(pick: &Pick, context: &Context) -> Cmd {
-    let prefixes: Vec<String> = pick
-        .placements
-        .iter()
-        .map(|&placement| Key::Replica(ReplicaAt { cookie: pick.cookie, placement }).name())
-        .collect();
-    let mut cmd = context.script(Script::Pick, pick.cookie, &prefixes);
-    cmd.arg(&id(pick.version.0)).arg(&id(pick.claim.0)).arg(pick.ttl_ms).arg(pick.grace_ms);
-    cmd.arg(pick.limit.max(1)).arg(pick.max_bytes);
-    cmd
-}
-
-fn delete_arguments(delete: &Delete, cmd: &mut Cmd) {
-    let none = (ClaimKey(0), Fencing { version: Version(0), count: 0 });
-    let (guard, (claim, fencing)) = match delete.guard {
-        Guard::Unclaimed => (0, none),
-        Guard::ClaimedBy(claim, fencing) => (1, (claim, fencing)),
-        Guard::Always => (2, none),
-    };
-    cmd.arg(&id(delete.version.0)).arg(guard).arg(&id(claim.0)).arg(rank(fencing));
-    cmd.arg(references(&delete.refs));
 }
 
 fn on_registers(op: &Op, context: &Context) -> Cmd {

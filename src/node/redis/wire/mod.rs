@@ -7,8 +7,10 @@
 mod decode;
 mod encode;
 mod pack;
+mod shared;
 mod value;
 
-pub(super) use decode::{AppendAnswer, appends, reply, stored_cookie};
+pub(super) use decode::{AppendAnswer, appends, replies, reply, stored_cookie};
 pub(super) use encode::{Appends, Context, commands, note};
+pub(super) use shared::{Common, SharedCall};
 pub(super) use value::refused_by_server;

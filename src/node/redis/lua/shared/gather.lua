@@ -1,7 +1,7 @@
 -- Finding what can be claimed at a cost of what is found (Q7). Below the cursor `P:a` orders the
 -- blocks of which something may be free again, `P:w` those with delayed messages by the time at
 -- which the next one is ready. What is below the cursor and in neither has ended or is held.
-local taken, taken_count, taken_bytes, limit, max_bytes = {}, 0, 0, 0, 0
+local taken, taken_count, taken_bytes, limit, max_bytes
 
 -- Whether a message that no claim holds can be had; if it is delayed, when.
 local function available(b, pos)
@@ -13,8 +13,8 @@ end
 -- Returns the index at which it stopped for lack of room, if it did, and when the next delayed
 -- message that it passed is ready.
 local function gather(r, b, from)
-  if b.gathered then return nil end
-  b.gathered = true
+  if b.gathered == taken then return nil end
+  b.gathered = taken
   local plain = b.age < b.i.minttl and not (r.special and call('ZSCORE', r.p .. ':y', b.ord))
   local roomy = taken_bytes + b.i.bytes <= max_bytes
   local run, ready, held, held_to, before = nil, nil, nil, -1, #taken
@@ -86,7 +86,7 @@ end
 
 -- The first messages that are free, in the order of arrival: block, first place, last place.
 local function gather_all(r, most, most_bytes)
-  limit, max_bytes = most, most_bytes
+  limit, max_bytes, taken, taken_count, taken_bytes = most, most_bytes, {}, 0, 0
   r.special = call('EXISTS', r.p .. ':a', r.p .. ':w', r.p .. ':y') > 0
   for _, ord in ipairs(r.special and call('ZRANGEBYSCORE', r.p .. ':w', '-inf', now) or {}) do
     call('ZADD', r.p .. ':a', ord, ord)
