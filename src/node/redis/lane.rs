@@ -29,9 +29,10 @@ const WAITING: usize = 16 * 1024;
 /// Operations and bytes that one pipeline gathers.
 const GATHERED_OPS: usize = 512;
 const GATHERED_BYTES: usize = 1024 * 1024;
-/// Pipelines under way. Fewer than the slots of the connection's own queue (50), so that a send
-/// never waits for one.
-const UNDER_WAY: usize = 16;
+/// Pipelines under way, by what they carry. What comes meanwhile is gathered: a server does the same
+/// with fewer scripts.
+pub(super) const SHORT_UNDER_WAY: usize = 4;
+pub(super) const LONG_UNDER_WAY: usize = 2;
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(250));
 
 /// What the lanes of a node share.
@@ -80,11 +81,13 @@ pub(super) struct Lane {
     state: Arc<State>,
     /// Dropped with the handle, which ends the task.
     sender: Mutex<Option<Sender<Job>>>,
+    most_under_way: usize,
 }
 
 impl Lane {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, state: Arc::default(), sender: Mutex::new(None) }
+    /// `most_under_way`: pipelines that may wait for their answers.
+    pub(super) fn new(shared: Arc<Shared>, most_under_way: usize) -> Self {
+        Self { shared, state: Arc::default(), sender: Mutex::new(None), most_under_way }
     }
 
     /// Hands the call over before it returns; the future is only the answer.
@@ -144,7 +147,8 @@ impl Lane {
         *inner = Inner { waiting: 1, plans: inner.plans, ..Inner::default() };
         drop(inner);
         let (shared, state) = (Arc::clone(&self.shared), Arc::clone(&self.state));
-        runtime.spawn(Writer { shared, state, jobs, failure: None }.run());
+        let most_under_way = self.most_under_way;
+        runtime.spawn(Writer { shared, state, jobs, most_under_way, failure: None }.run());
         *sender = Some(open);
         true
     }
@@ -156,6 +160,7 @@ struct Writer {
     shared: Arc<Shared>,
     state: Arc<State>,
     jobs: Receiver<Job>,
+    most_under_way: usize,
     /// The last attempt to connect, if it failed.
     failure: Option<Failure>,
 }
@@ -270,7 +275,7 @@ impl Writer {
                 () = connection.closed(), if under_way.is_empty() => {
                     return Lost::Because("the connection was closed".into());
                 }
-                job = self.jobs.recv(), if open && under_way.len() < UNDER_WAY => match job {
+                job = self.jobs.recv(), if open && under_way.len() < self.most_under_way => match job {
                     Some(job) => next = Some(job),
                     None => open = false,
                 },

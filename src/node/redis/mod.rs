@@ -37,7 +37,7 @@ mod watch;
 mod wire;
 
 use address::Address;
-use lane::{Lane, Shared};
+use lane::{LONG_UNDER_WAY, Lane, SHORT_UNDER_WAY, Shared};
 use watch::Lookout;
 
 /// A node on a Redis or Valkey server. Copies of a handle share its connections.
@@ -65,7 +65,8 @@ impl RedisNode {
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the URL cannot be used.
     pub fn connect(url: &str) -> Result<Self, Error> {
         let shared = Arc::new(Shared::new(Address::parse(url)?));
-        let (short, long) = (Lane::new(Arc::clone(&shared)), Lane::new(Arc::clone(&shared)));
+        let short = Lane::new(Arc::clone(&shared), SHORT_UNDER_WAY);
+        let long = Lane::new(Arc::clone(&shared), LONG_UNDER_WAY);
         let lookout = Lookout::new(Arc::clone(&shared));
         Ok(Self { inner: Arc::new(Inner { shared, short, long, lookout }) })
     }

@@ -97,7 +97,9 @@ impl Plan {
     ) -> (Self, Pipeline) {
         if jobs.len() > 1 && !jobs.iter().any(Job::is_mixed) {
             // Behind appends, what can share a call stands side by side.
-            jobs.sort_by_cached_key(|job| (!job.has_appends(), job.ops.first().and_then(Common::of)));
+            jobs.sort_by_cached_key(|job| {
+                (!job.has_appends(), job.ops.first().and_then(Common::of))
+            });
         }
         let mut pipe = redis::pipe();
         let mut units: Vec<Unit> = Vec::new();
@@ -304,12 +306,7 @@ impl Shared {
     }
 
     /// Closes the call unless what comes next can join it.
-    fn close_before(
-        &mut self,
-        next: Option<&Common>,
-        pipe: &mut Pipeline,
-        units: &mut Vec<Unit>,
-    ) {
+    fn close_before(&mut self, next: Option<&Common>, pipe: &mut Pipeline, units: &mut Vec<Unit>) {
         let joins = |call: &SharedCall| next.is_some_and(|common| call.has_room_for(common));
         if let Some(call) = self.call.take_if(|call| !joins(call)) {
             call.command(pipe);

@@ -11,10 +11,7 @@ use crate::node::redis::inspect;
 use crate::node::redis::journal::{Journals, Way};
 use crate::node::redis::keys::{AppendKeys, COOKIE, Key};
 use crate::node::redis::script::Script;
-use crate::node::{
-    Accept, Append, CopiedBlock, Index, Op, Open, Read, RegisterDump,
-    Role,
-};
+use crate::node::{Accept, Append, CopiedBlock, Index, Op, Open, Read, RegisterDump, Role};
 
 /// Blocks of one page or one batch of copies at most, as `specs/node.md` has it.
 const MAX_BLOCKS: usize = 1024;
