@@ -11,8 +11,9 @@ end
 -- Q8: the message ends here.
 local function end_message(r, b, pos)
   local index, _, _, stop = record(b, pos)
-  b.st[pos], b.ended, b.lost = 1, b.ended + 1, b.lost + 16 + stop - start_of(b, pos)
-  r.live = r.live - 1
+  local weight = stop - start_of(b, pos)
+  b.st[pos], b.ended, b.lost = 1, b.ended + 1, b.lost + 16 + weight
+  r.live, r.weight = r.live - 1, r.weight - weight
   leave(r, marks(r, b)[index])
   touch(b)
 end

@@ -7,14 +7,14 @@ local function load_replica(prefix)
   if not got[1] then return nil end
   local r = {p = prefix, version = got[2] or NO_VERSION}
   r.role, r.sealed, r.told, r.producers, r.arrived, r.bytes, r.live, r.held, r.minexp, r.maxexp,
-    r.cursor, r.picks, r.first = unpack(NUMBERS, got[1])
+    r.cursor, r.picks, r.first, r.weight = unpack(NUMBERS, got[1])
   r.outlook = r.arrived == 0 and 'n' or r.sealed == 0 and 'o' or r.live == 0 and 'e' or r.maxexp
   return r
 end
 
 local function numbers(r)
   return pack(NUMBERS, r.role, r.sealed, r.told, r.producers, r.arrived, r.bytes, r.live, r.held,
-    r.minexp, r.maxexp, r.cursor, r.picks, r.first)
+    r.minexp, r.maxexp, r.cursor, r.picks, r.first, r.weight)
 end
 
 -- Writes the numbers back, and when the replica is due if what decides that has changed.
