@@ -59,7 +59,7 @@ pub use limits::{ClientIds, ServiceOptions};
 pub use metrics::Metrics;
 pub use server::{Connections, Tls, serve, serve_tls};
 #[cfg(feature = "otel")]
-pub use traces::Traces;
+pub use traces::{Detail, Traces};
 
 use crate::Store;
 use crate::time::Clock;
