@@ -73,6 +73,7 @@ mod once;
 mod pool;
 mod protocol;
 mod queue;
+mod spans;
 mod store;
 pub mod time;
 mod token;
@@ -89,5 +90,6 @@ pub use queue::{
     Claim, ClaimOptions, DeleteWhere, ListOptions, MAX_BATCH, MAX_METADATA_BYTES, MessagePage,
     Metadata, Popped, Queue, QueueStats,
 };
+pub use spans::TRACE_TARGET;
 pub use store::{NodeStatus, PoolStatus, QueuePage, Store, StoreBuilder};
 pub use token::{ClaimId, MAX_MARKER_LEN, Marker, MessageId};

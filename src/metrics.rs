@@ -81,6 +81,14 @@ pub struct Census {
     pub claimed: u64,
     /// Messages waiting for their delay.
     pub delayed: u64,
+    /// Bytes of the messages to be had, as they are stored, of one copy. The sum with
+    /// `claimed_bytes` and `delayed_bytes` is exact; which state has how many is an estimate, as if
+    /// all messages of a segment had the same length.
+    pub active_bytes: u64,
+    /// Bytes of the messages held by claims, likewise.
+    pub claimed_bytes: u64,
+    /// Bytes of the messages waiting for their delay, likewise.
+    pub delayed_bytes: u64,
     /// The age of the oldest message to be had; `None` if there is none.
     pub oldest_unclaimed: Option<Duration>,
     /// Segments that take posts.
@@ -191,6 +199,11 @@ impl CallKind {
     /// The kind of a call with these operations: that of the first one.
     pub(crate) fn of(ops: &[Op]) -> Self {
         Self(ops.first().map_or(Kind::Identity, Kind::of))
+    }
+
+    /// Its name.
+    pub(crate) fn name(self) -> &'static str {
+        Kind::ALL.get(self.0 as usize).map_or("", |(_, name)| name)
     }
 }
 

@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::Instrument;
+
 use crate::dead_letters::DeadLetters;
 use crate::driver::{Core, QueueState};
 use crate::error::{Error, ErrorKind};
 use crate::message::{ClientId, MAX_TTL, Message, NewMessage};
 use crate::once::IdempotencyKey;
+use crate::spans::{call_span, number, traced};
 use crate::token::{ClaimId, Marker, MessageId};
 
 /// Longest metadata, in bytes.
@@ -194,7 +197,7 @@ impl Queue {
     /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) if a majority of keepers does not
     /// answer.
     pub async fn create(&self, metadata: &Metadata) -> Result<bool, Error> {
-        self.core.create(&self.state, metadata).await
+        traced(call_span!("queue.create"), self.core.create(&self.state, metadata)).await
     }
 
     /// Whether the queue exists.
@@ -202,8 +205,11 @@ impl Queue {
     /// # Errors
     /// As [`Queue::create`].
     pub async fn exists(&self) -> Result<bool, Error> {
-        self.core.open_or_error()?;
-        Ok(self.core.manifests.read(&self.state).await?.is_some())
+        traced(call_span!("queue.exists"), async {
+            self.core.open_or_error()?;
+            Ok(self.core.manifests.read(&self.state).await?.is_some())
+        })
+        .await
     }
 
     /// The queue's metadata.
@@ -211,7 +217,7 @@ impl Queue {
     /// # Errors
     /// [`ErrorKind::QueueNotFound`](crate::ErrorKind::QueueNotFound), and as [`Queue::create`].
     pub async fn metadata(&self) -> Result<Metadata, Error> {
-        self.core.metadata(&self.state).await
+        traced(call_span!("queue.metadata"), self.core.metadata(&self.state)).await
     }
 
     /// The queue's metadata as of about a second ago at most, usually without asking anybody;
@@ -235,7 +241,8 @@ impl Queue {
     where
         F: FnMut(&Metadata) -> Result<Metadata, Error> + Send,
     {
-        self.core.update_metadata(&self.state, change).await
+        traced(call_span!("queue.update_metadata"), self.core.update_metadata(&self.state, change))
+            .await
     }
 
     /// Deletes the queue with all its messages; `false` if there was none.
@@ -244,7 +251,8 @@ impl Queue {
     /// As [`Queue::create`].
     pub async fn delete(&self) -> Result<bool, Error> {
         let (core, state) = self.parts();
-        detached(async move { core.delete_queue(&state).await }).await
+        let deleted = detached(async move { core.delete_queue(&state).await });
+        traced(call_span!("queue.delete"), deleted).await
     }
 
     /// Stores messages on `copies` nodes; returns their ids, in order, once all replicas of the
@@ -261,7 +269,8 @@ impl Queue {
         messages: Vec<NewMessage>,
         client: Option<&ClientId>,
     ) -> Result<Vec<MessageId>, Error> {
-        self.core.post(&self.state, messages, client).await
+        let span = call_span!("queue.post", roundelay.messages = number(messages.len()));
+        traced(span, self.core.post(&self.state, messages, client)).await
     }
 
     /// Stores messages like [`Queue::post`], once for each key: repeated with the same key within
@@ -285,8 +294,10 @@ impl Queue {
     ) -> Result<Vec<MessageId>, Error> {
         let (core, state) = self.parts();
         let (key, client) = (key.clone(), client.cloned());
-        detached(async move { core.post_once(&state, &key, &messages, client.as_ref()).await })
-            .await
+        let span = call_span!("queue.post_once", roundelay.messages = number(messages.len()));
+        let posted =
+            detached(async move { core.post_once(&state, &key, &messages, client.as_ref()).await });
+        traced(span, posted).await
     }
 
     /// A page of messages, oldest first. A walk from marker to marker gives every message once
@@ -299,7 +310,8 @@ impl Queue {
     /// [`ErrorKind::Lost`](crate::ErrorKind::Lost) once for each segment lost for good.
     pub async fn list(&self, options: &ListOptions) -> Result<MessagePage, Error> {
         in_range("a page", options.limit)?;
-        self.core.list(&self.state, options).await
+        let span = call_span!("queue.list", roundelay.limit = number(options.limit));
+        traced(span, self.core.list(&self.state, options)).await
     }
 
     /// The same, but as long as there is nothing it waits for up to `wait` (a day at most), and answers
@@ -321,7 +333,8 @@ impl Queue {
             return self.list(options).await;
         }
         in_range("a page", options.limit)?;
-        self.core.list_waiting(&self.state, options, wait).await
+        let span = call_span!("queue.list_waiting", roundelay.limit = number(options.limit));
+        traced(span, self.core.list_waiting(&self.state, options, wait)).await
     }
 
     /// A marker right behind this message, for readers that did not keep the page's; `None` if the
@@ -330,7 +343,7 @@ impl Queue {
     /// # Errors
     /// As [`Queue::list`].
     pub async fn marker_behind(&self, id: &MessageId) -> Result<Option<Marker>, Error> {
-        self.core.marker_behind(&self.state, id).await
+        traced(call_span!("queue.marker_behind"), self.core.marker_behind(&self.state, id)).await
     }
 
     /// Messages by id; those that are not there are left out. An id of another queue names
@@ -339,7 +352,8 @@ impl Queue {
     /// # Errors
     /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable).
     pub async fn get(&self, ids: &[MessageId]) -> Result<Vec<Message>, Error> {
-        self.core.get_many(&self.state, ids).await
+        let span = call_span!("queue.get", roundelay.messages = number(ids.len()));
+        traced(span, self.core.get_many(&self.state, ids)).await
     }
 
     /// Deletes one message: an unclaimed one, or with a claim one that this claim holds. `false`
@@ -357,7 +371,8 @@ impl Queue {
     ) -> Result<bool, Error> {
         let (core, state) = self.parts();
         let (id, claim) = (*id, claim.copied());
-        detached(async move { core.delete_one(&state, &id, claim.as_ref()).await }).await
+        let deleted = detached(async move { core.delete_one(&state, &id, claim.as_ref()).await });
+        traced(call_span!("queue.delete_message"), deleted).await
     }
 
     /// Deletes those of the messages that `which` allows; returns how many were deleted.
@@ -371,7 +386,9 @@ impl Queue {
     ) -> Result<usize, Error> {
         let (core, state) = self.parts();
         let (ids, which) = (ids.to_vec(), which.clone());
-        detached(async move { core.delete_where(&state, &ids, &which).await }).await
+        let span = call_span!("queue.delete_messages", roundelay.messages = number(ids.len()));
+        let deleted = detached(async move { core.delete_where(&state, &ids, &which).await });
+        traced(span, deleted).await
     }
 
     /// Takes up to `limit` of the oldest unclaimed messages out of the queue.
@@ -379,10 +396,7 @@ impl Queue {
     /// # Errors
     /// As [`Queue::claim`]; with [`Outcome::Unknown`](crate::Outcome::Unknown) some may be gone.
     pub async fn pop(&self, limit: usize) -> Result<Vec<Message>, Error> {
-        in_range("a pop", limit)?;
-        let (core, state) = self.parts();
-        let popped = detached(async move { core.pop(&state, limit, |_| true).await }).await?;
-        Ok(popped.messages)
+        Ok(self.pop_while(limit, |_| true).await?.messages)
     }
 
     /// As [`Queue::pop`], up to the first message that `takes` refuses: that one stays in the queue,
@@ -397,7 +411,8 @@ impl Queue {
     ) -> Result<Popped, Error> {
         in_range("a pop", limit)?;
         let (core, state) = self.parts();
-        detached(async move { core.pop(&state, limit, takes).await }).await
+        let popped = detached(async move { core.pop(&state, limit, takes).await });
+        traced(call_span!("queue.pop", roundelay.limit = number(limit)), popped).await
     }
 
     /// Claims up to `limit` of the oldest messages that are free (Q7); may come back short.
@@ -408,7 +423,7 @@ impl Queue {
     /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable).
     pub async fn claim(&self, options: &ClaimOptions) -> Result<Option<Claim>, Error> {
         options.check()?;
-        self.core.claim_kept(&self.state, options, None).await
+        self.claim_with(options, None).await
     }
 
     /// Claims like [`Queue::claim`]. Messages that were claimed as often as they may be are moved
@@ -424,7 +439,16 @@ impl Queue {
         letters: &DeadLetters,
     ) -> Result<Option<Claim>, Error> {
         options.check()?;
-        self.core.claim_kept(&self.state, options, Some(letters)).await
+        self.claim_with(options, Some(letters)).await
+    }
+
+    async fn claim_with(
+        &self,
+        options: &ClaimOptions,
+        letters: Option<&DeadLetters>,
+    ) -> Result<Option<Claim>, Error> {
+        let span = call_span!("queue.claim", roundelay.limit = number(options.limit));
+        traced(span, self.core.claim_kept(&self.state, options, letters)).await
     }
 
     /// Whether a message that was seen in this queue is in the queue of dead letters by now: its
@@ -457,9 +481,10 @@ impl Queue {
     ) -> Result<Option<Claim>, Error> {
         options.check()?;
         if wait.is_zero() {
-            return self.core.claim_kept(&self.state, options, letters).await;
+            return self.claim_with(options, letters).await;
         }
-        self.core.claim_waiting(&self.state, options, letters, wait).await
+        let span = call_span!("queue.claim_waiting", roundelay.limit = number(options.limit));
+        traced(span, self.core.claim_waiting(&self.state, options, letters, wait)).await
     }
 
     /// A live claim and the messages that it still holds.
@@ -468,7 +493,7 @@ impl Queue {
     /// [`ErrorKind::ClaimNotFound`](crate::ErrorKind::ClaimNotFound),
     /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable).
     pub async fn read_claim(&self, id: &ClaimId) -> Result<Claim, Error> {
-        self.core.read_claim(&self.state, id).await
+        traced(call_span!("queue.read_claim"), self.core.read_claim(&self.state, id)).await
     }
 
     /// Restarts a live claim's time.
@@ -478,7 +503,9 @@ impl Queue {
     pub async fn renew(&self, id: &ClaimId, ttl: Duration, grace: Duration) -> Result<(), Error> {
         let (ttl_ms, grace_ms) = (whole_ms("claim ttl", ttl)?, whole_ms("claim grace", grace)?);
         let (core, state, id) = (Arc::clone(&self.core), Arc::clone(&self.state), *id);
-        detached(async move { core.renew(&state, &id, ttl_ms.max(1), grace_ms).await }).await
+        let renewed =
+            detached(async move { core.renew(&state, &id, ttl_ms.max(1), grace_ms).await });
+        traced(call_span!("queue.renew"), renewed).await
     }
 
     /// Gives a claim's messages back at once. A claim that is over is no error.
@@ -487,7 +514,8 @@ impl Queue {
     /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable).
     pub async fn release(&self, id: &ClaimId) -> Result<(), Error> {
         let (core, state, id) = (Arc::clone(&self.core), Arc::clone(&self.state), *id);
-        detached(async move { core.release(&state, &id).await }).await
+        let released = detached(async move { core.release(&state, &id).await });
+        traced(call_span!("queue.release"), released).await
     }
 
     /// Counts, with the oldest and the newest message. A queue that does not exist is empty.
@@ -495,7 +523,7 @@ impl Queue {
     /// # Errors
     /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable).
     pub async fn stats(&self) -> Result<QueueStats, Error> {
-        self.core.stats(&self.state).await
+        traced(call_span!("queue.stats"), self.core.stats(&self.state)).await
     }
 }
 
@@ -503,7 +531,7 @@ impl Queue {
 async fn detached<T: Send + 'static>(
     work: impl Future<Output = Result<T, Error>> + Send + 'static,
 ) -> Result<T, Error> {
-    tokio::spawn(work).await.unwrap_or_else(|_| Err(ended()))
+    tokio::spawn(work.in_current_span()).await.unwrap_or_else(|_| Err(ended()))
 }
 
 fn ended() -> Error {

@@ -14,6 +14,7 @@ use crate::node::memory::MemoryNode;
 use crate::node::redis::RedisNode;
 use crate::pool::{POOL_REGISTER, Pool};
 use crate::queue::{MAX_BATCH, Metadata, Queue};
+use crate::spans::{call_span, traced};
 
 /// Queues on a pool of nodes. Cheap to clone; all clones are one.
 #[derive(Debug, Clone)]
@@ -100,7 +101,8 @@ impl Store {
                 "a page of {limit} queues: 1 to {MAX_BATCH} are allowed"
             )));
         }
-        Ok(QueuePage { queues: self.core.queues(project, after, limit).await? })
+        let queues = self.core.queues(project, after, limit);
+        Ok(QueuePage { queues: traced(call_span!("store.queues"), queues).await? })
     }
 
     /// Whether posts can be taken: enough nodes and a majority of keepers answer.
@@ -116,7 +118,8 @@ impl Store {
                 "{usable} nodes can take messages, {needed} are needed"
             )));
         }
-        self.core.pool.registers().read(POOL_REGISTER).await.map(drop)
+        let read = self.core.pool.registers().read(POOL_REGISTER);
+        traced(call_span!("store.ping"), read).await.map(drop)
     }
 
     /// What this process sees of the pool.

@@ -44,9 +44,9 @@ struct Line {
 
 #[derive(Debug, Clone, Copy)]
 struct Counts {
-    active: u64,
-    claimed: u64,
-    delayed: u64,
+    /// Active, claimed, delayed.
+    messages: [u64; 3],
+    bytes: u64,
     oldest_unclaimed: Option<Duration>,
 }
 
@@ -132,7 +132,7 @@ impl Core {
     async fn count_segment(&self, replicas: &[ReplicaAt]) -> Option<Counts> {
         let at = *replicas.first()?;
         let stats: Stats = ask(&self.pool, at.cookie.node, Op::Stats { at }).await.ok()?;
-        let Stats { active, claimed, delayed, oldest, .. } = stats;
+        let Stats { active, claimed, delayed, bytes, oldest, .. } = stats;
         let is_to_be_had =
             |entry: &Entry| entry.claim.is_none() && entry.age_ms >= entry.delay_ms.into();
         let oldest_ms = match oldest {
@@ -141,7 +141,7 @@ impl Core {
             _ => self.oldest_to_be_had(at).await,
         };
         let oldest_unclaimed = oldest_ms.map(Duration::from_millis);
-        Some(Counts { active, claimed, delayed, oldest_unclaimed })
+        Some(Counts { messages: [active, claimed, delayed], bytes, oldest_unclaimed })
     }
 
     /// The age of the first message that is neither claimed nor delayed.
@@ -166,9 +166,43 @@ fn add(census: &mut Census, line: &Line, now: Instant) {
         census.segments_uncounted += 1;
         return;
     };
-    census.active += counts.active;
-    census.claimed += counts.claimed;
-    census.delayed += counts.delayed;
+    let [active, claimed, delayed] = counts.messages;
+    census.active += active;
+    census.claimed += claimed;
+    census.delayed += delayed;
+    let [active, claimed, delayed] = apportioned(counts.bytes, counts.messages);
+    census.active_bytes += active;
+    census.claimed_bytes += claimed;
+    census.delayed_bytes += delayed;
     census.oldest_unclaimed = census.oldest_unclaimed.max(counts.oldest_unclaimed);
     census.age = census.age.max(now.duration_since(at));
+}
+
+/// Bytes by state, as if all messages of the segment had the same length: nodes do not know them by
+/// state. The sum is what it was.
+fn apportioned(bytes: u64, messages: [u64; 3]) -> [u64; 3] {
+    let all: u64 = messages.iter().sum();
+    let of_first = |count: u64| {
+        let part = u128::from(bytes) * u128::from(count) / u128::from(all.max(1));
+        u64::try_from(part).unwrap_or(u64::MAX)
+    };
+    let mut before = 0;
+    messages.map(|count| {
+        let upto = before + count;
+        of_first(upto) - of_first(std::mem::replace(&mut before, upto))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_apportioned_by_messages_and_none_is_lost() {
+        assert_eq!(apportioned(100, [1, 2, 1]), [25, 50, 25]);
+        assert_eq!(apportioned(100, [0, 3, 0]), [0, 100, 0]);
+        assert_eq!(apportioned(10, [1, 1, 1]).iter().sum::<u64>(), 10);
+        assert_eq!(apportioned(u64::MAX, [7, 11, 13]).iter().sum::<u64>(), u64::MAX);
+        assert_eq!(apportioned(0, [0, 0, 0]), [0, 0, 0]);
+    }
 }

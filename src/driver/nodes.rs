@@ -17,6 +17,7 @@ use crate::id::{NodeId, ReplicaAt};
 use crate::metrics::{CallKind, Calls, NodeMetrics};
 use crate::node::{Identity, Node, NodeError, Op, Refusal, Reply, Watch};
 use crate::protocol::latency::Latency;
+use crate::spans;
 use crate::time::millis;
 
 /// Patience is never raised above this.
@@ -231,6 +232,7 @@ impl Nodes {
             });
         };
         let (asked, kind, start) = (ops.len(), CallKind::of(&ops), Instant::now());
+        let span = spans::of_node(slot.node.name(), kind.name(), asked);
         let patience = self.patience_of(slot);
         let mut call = slot.node.call(ops);
         let answer = match limit {
@@ -250,7 +252,9 @@ impl Nodes {
         let Some(answer) = answer else {
             slot.calls.failed(kind);
             let reason = format!("no answer within {} ms", millis(took));
-            return Err(NodeError::Unknown { node: slot.node.name().into(), reason });
+            let error = NodeError::Unknown { node: slot.node.name().into(), reason };
+            spans::node_failed(&span, &error);
+            return Err(error);
         };
         let answer = answer.and_then(|replies| {
             if replies.len() == asked {
@@ -261,7 +265,10 @@ impl Nodes {
         });
         match &answer {
             Ok(_) => slot.calls.answered(kind, took),
-            Err(_) => slot.calls.failed(kind),
+            Err(error) => {
+                slot.calls.failed(kind);
+                spans::node_failed(&span, error);
+            }
         }
         self.learn(index, slot, &answer, took, patience);
         answer

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
+use tracing::Span;
 
 use super::sending::{Here, Sender};
 use super::{Core, QueueState, locked};
@@ -14,6 +15,7 @@ use crate::error::{Error, ErrorKind, Outcome};
 use crate::id::{Generation, MessageRef, SegmentNo};
 use crate::message::{ClientId, EnvelopeHead, NewMessage};
 use crate::queue::MAX_BATCH;
+use crate::spans;
 use crate::time::millis;
 use crate::token::MessageId;
 
@@ -49,6 +51,8 @@ pub(crate) struct Part {
 pub(crate) struct Ticket {
     pub(crate) count: usize,
     pub(crate) since: Instant,
+    /// For which call to a queue; none if nobody takes spans of calls to nodes.
+    pub(crate) span: Span,
     reply: Option<oneshot::Sender<Result<Place, Error>>>,
 }
 
@@ -269,7 +273,7 @@ impl Replies {
             None => self.first = Some((count, reply)),
             Some(_) => self.others.push((count, reply)),
         }
-        let ticket = Ticket { count, since, reply: Some(tell) };
+        let ticket = Ticket { count, since, span: spans::here(), reply: Some(tell) };
         Part { messages, client: client.cloned(), bytes, ticket }
     }
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::Instant;
+use tracing::{Instrument, Span};
 
 use super::ask::{Failure, ask};
 use super::post::{Place, Ticket, load};
@@ -325,9 +326,11 @@ impl Sender {
         let Some(here) = &mut self.here else { return };
         let (bytes, no, noted) = (load.bytes.clone(), here.no, here.acked);
         here.noted = noted;
+        let span = span_of(&load.tickets);
         let block = self.flight.send(load);
         for (replica, at) in here.replicas.clone().into_iter().enumerate() {
-            self.append(no, replica, at, block, noted, bytes.clone()).await;
+            let append = self.append(no, replica, at, block, noted, bytes.clone());
+            append.instrument(span.clone()).await;
         }
     }
 
@@ -540,6 +543,18 @@ impl Sender {
             .await;
         }
     }
+}
+
+/// The span of the call for which a block is sent. If there are several it is the first one's, and
+/// the others refer to it.
+fn span_of(tickets: &[Ticket]) -> Span {
+    let Some((first, others)) = tickets.split_first() else { return Span::none() };
+    if !first.span.is_disabled() {
+        for other in others {
+            other.span.follows_from(&first.span);
+        }
+    }
+    first.span.clone()
 }
 
 /// Tells those who wait for a block where their messages are.

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
+use tracing::Instrument;
 
 use super::{Core, QueueState};
 use crate::dead_letters::DeadLetters;
@@ -194,7 +195,7 @@ impl Core {
                 core.release(&state, &claim.id).await.ok();
             }
         };
-        tokio::spawn(work);
+        tokio::spawn(work.in_current_span());
         told.await.unwrap_or_else(|_| {
             Err(Error::new(ErrorKind::Internal, "the operation ended without a result").unknown())
         })

@@ -31,6 +31,8 @@ use store::OfStore;
 /// Bounds of the times, in seconds: a post takes a few milliseconds, a failover some 50.
 const SECONDS: [f64; 12] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+/// The same for requests that may wait: for 30 seconds, if nothing else is set.
+const WAITED_SECONDS: [f64; 11] = [0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 /// How long a scrape waits until messages are counted.
 const COUNTING: Duration = Duration::from_secs(2);
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -45,6 +47,7 @@ struct Inner {
     registry: Registry,
     requests: Family<Answered, Counter>,
     seconds: Family<Asked, Histogram, fn() -> Histogram>,
+    waited: Family<Asked, Histogram, fn() -> Histogram>,
     in_flight: Gauge,
     nodes: Nodes,
     /// Held from the update of the nodes until all is written: they are empty in between.
@@ -80,6 +83,15 @@ struct OfNode {
     node: String,
 }
 
+/// How long a request took.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Took {
+    /// It was answered as soon as could be.
+    Working(Duration),
+    /// It asked to wait for messages.
+    Waiting(Duration),
+}
+
 /// A request that is being answered, counted as such until it is dropped.
 pub(super) struct InFlight(Gauge);
 
@@ -100,9 +112,17 @@ impl Metrics {
         let seconds = Family::new_with_constructor(histogram);
         registry.register_with_unit(
             "http_request_duration",
-            "Time from a request's head to its answer's",
+            "Time from a request's head to its answer's, if it did not ask to wait",
             Unit::Seconds,
             seconds.clone(),
+        );
+        let histogram: fn() -> Histogram = || Histogram::new(WAITED_SECONDS);
+        let waited = Family::new_with_constructor(histogram);
+        registry.register_with_unit(
+            "http_wait_duration",
+            "Time from the head of a request that asked to wait to its answer's",
+            Unit::Seconds,
+            waited.clone(),
         );
         let in_flight = Gauge::default();
         registry.register("http_requests_in_flight", "Requests being answered", in_flight.clone());
@@ -113,6 +133,7 @@ impl Metrics {
             registry,
             requests,
             seconds,
+            waited,
             in_flight,
             nodes,
             writing: Mutex::default(),
@@ -130,13 +151,13 @@ impl Metrics {
         InFlight(self.0.in_flight.clone())
     }
 
-    /// Counts an answer.
+    /// Counts an answer. What a request waits that asked to says nothing about how fast answers are.
     pub(super) fn answered(
         &self,
         route: &'static str,
         method: &Method,
         status: StatusCode,
-        took: Duration,
+        took: Took,
     ) {
         // A client may make up methods; each would be a row for ever.
         let method = match *method {
@@ -151,7 +172,11 @@ impl Metrics {
         };
         let status = status.as_u16().into();
         self.0.requests.get_or_create(&Answered { route, method, status }).inc();
-        self.0.seconds.get_or_create(&Asked { route, method }).observe(took.as_secs_f64());
+        let (seconds, took) = match took {
+            Took::Working(took) => (&self.0.seconds, took),
+            Took::Waiting(took) => (&self.0.waited, took),
+        };
+        seconds.get_or_create(&Asked { route, method }).observe(took.as_secs_f64());
     }
 }
 

@@ -53,13 +53,14 @@ use axum::http::request::Parts;
 use tokio::sync::Semaphore;
 
 pub use access::{Gate, KeystoneOptions, KeystoneUser, Secret};
+pub use dead_letters::dead_letters;
 pub use encryption::{EncryptionKeys, KeyRing, SealError, Unreadable, wants_encryption};
 pub use json::JsonBody;
 pub use limits::{ClientIds, ServiceOptions};
 pub use metrics::Metrics;
 pub use server::{Connections, Tls, serve, serve_tls};
 #[cfg(feature = "otel")]
-pub use traces::Traces;
+pub use traces::{Detail, Traces};
 
 use crate::Store;
 use crate::time::Clock;

@@ -18,8 +18,9 @@ use super::body::{Most, Received};
 use super::checks::{self, Caller, Trust};
 use super::encryption::{KeyRing, Readable};
 use super::error::ApiError;
+use super::metrics::Took;
 use super::params::{self, Query};
-use super::waiting::Stopping;
+use super::waiting::{self, Stopping};
 use super::{
     Service, access, claims, health, home, messages, msgpack, openapi, queues, share, spans, stats,
 };
@@ -200,6 +201,7 @@ pub(super) async fn handle(State(service): State<Arc<Service>>, request: Request
     let (head, body) = request.into_parts();
     let route = Route::of(head.uri.path());
     let label = route.as_ref().map_or("unknown", Route::label);
+    let waits = waiting::is_wanted(head.uri.query());
     let packed = msgpack::is_wanted(&head.headers);
     let (method, path) = (head.method.clone(), head.uri.path().to_owned());
     let span = spans::begin(&method, label, &id);
@@ -209,7 +211,8 @@ pub(super) async fn handle(State(service): State<Arc<Service>>, request: Request
         response = msgpack::answer(response).await;
     }
     let (status, took) = (response.status(), start.elapsed());
-    metrics.answered(label, &method, status, took);
+    let spent = if waits { Took::Waiting(took) } else { Took::Working(took) };
+    metrics.answered(label, &method, status, spent);
     spans::answered(&span, status);
     // Paths have no secrets; parameters and headers may.
     let (status, ms) = (status.as_u16(), took.as_millis());

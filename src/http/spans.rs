@@ -7,10 +7,7 @@ use axum::http::{Method, StatusCode};
 use tracing::field::{Empty, display};
 use tracing::{Span, info_span};
 
-use crate::Project;
-
-/// The target of these spans.
-pub(super) const TARGET: &str = "roundelay::traces";
+use crate::{Project, TRACE_TARGET};
 
 /// The span of a request, until it is dropped.
 pub(super) fn begin(method: &Method, route: &'static str, id: &str) -> Span {
@@ -26,7 +23,7 @@ pub(super) fn begin(method: &Method, route: &'static str, id: &str) -> Span {
     ];
     let method = if known.contains(method) { method.as_str() } else { "_OTHER" };
     info_span!(
-        target: TARGET,
+        target: TRACE_TARGET,
         "request",
         otel.name = format!("{method} {route}"),
         otel.kind = "server",

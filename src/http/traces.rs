@@ -25,7 +25,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::registry::LookupSpan;
 
 use super::access::upstream::Upstream;
-use super::spans;
+use crate::TRACE_TARGET;
 
 /// Below the collector's URL.
 const PATH: &str = "/v1/traces";
@@ -34,7 +34,20 @@ const LAST: Duration = Duration::from_secs(5);
 
 /// Sends spans of requests to a collector.
 #[derive(Debug)]
-pub struct Traces(SdkTracerProvider);
+pub struct Traces {
+    provider: SdkTracerProvider,
+    detail: Detail,
+}
+
+/// How much spans tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Detail {
+    /// Requests, and their calls to queues.
+    #[default]
+    Calls,
+    /// Each call to a node too.
+    Nodes,
+}
 
 impl Traces {
     /// To the collector at this `http` or `https` URL, without `/v1/traces`. Needs a runtime.
@@ -44,7 +57,7 @@ impl Traces {
     ///
     /// # Errors
     /// The URL cannot be used.
-    pub fn to(collector: &str) -> io::Result<Self> {
+    pub fn to(collector: &str, detail: Detail) -> io::Result<Self> {
         let upstream = Arc::new(Upstream::new("collector of traces", collector)?);
         let exporter = SpanExporter::builder()
             .with_http()
@@ -60,7 +73,7 @@ impl Traces {
         let resource = resource.build();
         let provider =
             SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource);
-        Ok(Self(provider.build()))
+        Ok(Self { provider: provider.build(), detail })
     }
 
     /// Takes the spans: to be put into a subscriber.
@@ -68,9 +81,13 @@ impl Traces {
     where
         S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
     {
-        let only = Targets::new().with_target(spans::TARGET, LevelFilter::INFO);
+        let level = match self.detail {
+            Detail::Calls => LevelFilter::INFO,
+            Detail::Nodes => LevelFilter::DEBUG,
+        };
+        let only = Targets::new().with_target(TRACE_TARGET, level);
         tracing_opentelemetry::layer()
-            .with_tracer(self.0.tracer("roundelay"))
+            .with_tracer(self.provider.tracer("roundelay"))
             .with_location(false)
             .with_threads(false)
             .with_target(false)
@@ -80,7 +97,7 @@ impl Traces {
 
     /// Sends what is left, for five seconds at most.
     pub async fn end(self) {
-        match spawn_blocking(move || self.0.shutdown_with_timeout(LAST)).await {
+        match spawn_blocking(move || self.provider.shutdown_with_timeout(LAST)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "the last traces were not sent"),
             Err(error) => tracing::warn!(%error, "the last traces were not sent"),

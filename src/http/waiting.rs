@@ -5,7 +5,14 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::params::Query;
 use super::routes::Call;
+
+/// Whether a request asks to wait.
+pub(super) fn is_wanted(query: Option<&str>) -> bool {
+    query.is_some_and(|query| query.contains("wait="))
+        && matches!(Query::parse(query).integer("wait"), Ok(Some(1..)))
+}
 
 /// Ends when the service is told to stop. `serve` gives it to each request.
 #[derive(Debug, Clone)]

@@ -341,6 +341,8 @@ pub struct Stats {
     pub claimed: u64,
     /// Not ended, not claimed, delay not passed.
     pub delayed: u64,
+    /// Bytes of the envelopes of all of them.
+    pub bytes: u64,
     /// The first and the last message in the order of arrival that have not ended.
     pub oldest: Option<Entry>,
     /// See `oldest`.

@@ -127,6 +127,7 @@ fn documented() -> Described {
 async fn what_is_documented_is_exposed_and_the_other_way_round() {
     let (api, metrics) = monitored().await;
     api.post_numbers("q", 0..1).await;
+    api.get("/v2/queues/q/messages?wait=1&echo=true").await.is(200);
     let (documented, exposed) = (documented(), exposed(&scrape(&metrics).await));
     for (name, of) in &documented {
         assert_eq!(exposed.get(name), Some(of), "{name} is documented so");
@@ -134,6 +135,28 @@ async fn what_is_documented_is_exposed_and_the_other_way_round() {
     for name in exposed.keys() {
         assert!(documented.contains_key(name), "{name} is exposed, and not documented");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_requests_wait_is_told_apart_from_how_long_others_take() {
+    let (api, metrics) = monitored().await;
+    let path = "/v2/queues/q/messages";
+    api.get(path).await.is(200);
+    api.get(&format!("{path}?wait=0")).await.is(200);
+    api.get(&format!("{path}?wait=20")).await.is(200);
+    api.post("/v2/queues/q/claims?wait=10", json!({})).await.is(204);
+    let text = scrape(&metrics).await;
+    let told = |name: &str, what: &str, labels: &str| {
+        value(&text, &format!("roundelay_http_{name}_duration_seconds_{what}{{{labels}}}"))
+    };
+    let list = "route=\"/v2/queues/{queue}/messages\",method=\"GET\"";
+    assert_eq!(told("request", "count", list), 2.0);
+    assert!(told("request", "sum", list) < 5.0, "{text}");
+    assert_eq!(told("wait", "count", list), 1.0);
+    assert!((20.0..21.0).contains(&told("wait", "sum", list)), "{text}");
+    let claim = "route=\"/v2/queues/{queue}/claims\",method=\"POST\"";
+    assert!((10.0..11.0).contains(&told("wait", "sum", claim)), "{text}");
+    assert!(!text.contains(&format!("request_duration_seconds_count{{{claim}")), "{text}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -166,6 +189,12 @@ async fn work_and_messages_are_counted() {
         assert_eq!(value(&text, name), wanted, "{name}: {text}");
     }
     assert!(value(&text, "roundelay_acked_bytes_total ") > 6.0, "{text}");
+    // All have the same length.
+    let bytes = |state| value(&text, &format!("roundelay_message_bytes{{state=\"{state}\"}} "));
+    assert!(bytes("delayed") > 1.0, "{text}");
+    for state in ["active", "claimed"] {
+        assert_eq!(bytes(state), 2.0 * bytes("delayed"), "{text}");
+    }
     // The first two are claimed: it is the third.
     let age = value(&text, "roundelay_oldest_unclaimed_age_seconds ");
     assert!((7.0..8.0).contains(&age), "{age}");
@@ -185,6 +214,7 @@ async fn work_and_messages_are_counted() {
     assert!(value(&scrape(&metrics).await, "roundelay_census_age_seconds ") < 1.0);
     let text = scrape(&metrics).await;
     assert_eq!(value(&text, "roundelay_messages{state=\"active\"} "), 0.0);
+    assert_eq!(value(&text, "roundelay_message_bytes{state=\"active\"} "), 0.0);
     assert_eq!(value(&text, "roundelay_oldest_unclaimed_age_seconds "), 0.0);
     // With the queue its segments go.
     api.delete("/v2/queues/q").await.is(204);

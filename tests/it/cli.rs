@@ -72,6 +72,44 @@ fn serving_without_nodes_says_what_that_means_and_ends_in_order() {
     }
 }
 
+/// Asks a service for something, and gives the whole answer.
+fn ask(address: &str, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let text = format!(
+        "{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Auth-Token: hidden\r\n\r\n"
+    );
+    stream.write_all(text.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn metrics_are_served_where_they_are_wanted_and_nowhere_else() {
+    let address = "127.0.0.1:0";
+    let args = ["serve", "--listen", address, "--metrics-listen", address];
+    let args = [&args[..], &["--log", "warn,roundelay::access=info"]].concat();
+    let mut child = roundelay(&args).spawn().unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let (first, second) = (said.next().unwrap(), said.next().unwrap());
+    let served = Served { child, line: first };
+    let api = served.line.split("http://").nth(1).unwrap().split(',').next().unwrap();
+    let metrics = second.split("http://").nth(1).unwrap().split('/').next().unwrap();
+    let shown = ask(metrics, "GET /metrics");
+    assert!(shown.starts_with("HTTP/1.1 200") && shown.contains("roundelay_node_up"), "{shown}");
+    assert!(ask(metrics, "GET /v2/ping").starts_with("HTTP/1.1 404"));
+    assert!(ask(api, "GET /metrics").starts_with("HTTP/1.1 404"));
+
+    // The access log has a line for what was asked of the service, without secrets.
+    let line = said.find(|line| line.contains("roundelay::access")).unwrap();
+    for told in ["GET", "/metrics", "404", "req-"] {
+        assert!(line.contains(told), "{line}");
+    }
+    assert!(ask(api, "GET /v2/ping?x=hidden").starts_with("HTTP/1.1 400"));
+    let line = said.find(|line| line.contains("/v2/ping")).unwrap();
+    assert!(line.contains("400") && !line.contains("hidden"), "{line}");
+}
+
 #[test]
 fn tools_do_not_work_on_embedded_nodes() {
     for args in [
@@ -169,4 +207,25 @@ async fn tools_read_and_write_encrypted_queues_with_the_keys_and_say_so_without(
     assert_eq!(lines[0]["messages"][0]["body"], json!({"plain": 1}));
     let (_, stats) = tool(&server, &["queue", "stats", "--queue", "q"], "");
     assert_eq!(stats[0]["total"], 0);
+}
+
+#[tokio::test]
+async fn the_tool_moves_what_was_claimed_too_often_as_the_service_does() {
+    let server = RedisServer::start().await;
+    let metadata = r#"{"_max_claim_count": 1, "_dead_letter_queue": "dead"}"#;
+    let made = tool(&server, &["queue", "create", "--queue", "q", "--metadata", metadata], "");
+    assert!(made.0.status.success(), "{}", stderr(&made.0));
+    let (_, posted) = tool(&server, &["post", "--queue", "q"], "\"first\"\n");
+    let (_, claimed) = tool(&server, &["claim", "--queue", "q"], "");
+    let claim = claimed[0]["claim"].as_str().unwrap();
+    tool(&server, &["claim", "release", "--queue", "q", claim], "");
+    tool(&server, &["post", "--queue", "q"], "\"second\"\n");
+
+    let (again, claimed) = tool(&server, &["claim", "--queue", "q", "--limit", "1"], "");
+    assert!(again.status.success(), "{}", stderr(&again));
+    assert_eq!(claimed[0]["messages"][0]["body"], "second", "{claimed:?}");
+    let (_, dead) = tool(&server, &["list", "--queue", "dead"], "");
+    assert_eq!((dead.len(), &dead[0]["body"]), (1, &json!("first")), "{dead:?} {posted:?}");
+    let (_, stats) = tool(&server, &["queue", "stats", "--queue", "q"], "");
+    assert_eq!(stats[0]["total"], 1);
 }

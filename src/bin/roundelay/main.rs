@@ -61,11 +61,15 @@ async fn main() -> ExitCode {
 
 async fn run(cli: Cli) -> Result<(), Failure> {
     let settings = cli.store.settings()?;
-    let collector = match &cli.command {
-        Command::Serve(args) => args.otlp_endpoint.as_ref().or(settings.otlp_endpoint.as_ref()),
-        _ => None,
+    let (collector, detail) = match &cli.command {
+        Command::Serve(args) => (
+            args.otlp_endpoint.as_ref().or(settings.otlp_endpoint.as_ref()),
+            args.otlp_detail.or(settings.otlp_detail),
+        ),
+        _ => (None, None),
     };
-    let traces = traces::start(&settings.log, collector.map(String::as_str))?;
+    let detail = detail.unwrap_or_default();
+    let traces = traces::start(&settings.log, collector.map(String::as_str), detail)?;
     let ended = match cli.command {
         Command::Serve(args) => serve::run(settings, args).await,
         Command::Post(args) => post::run(&settings, args).await,

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use crate::failure::Failure;
 use crate::settings::Settings;
+use crate::traces::Detail;
 
 const LISTEN: &str = "127.0.0.1:8888";
 /// How long nodes may take to be told goodbye; nothing depends on it.
@@ -39,6 +40,9 @@ pub(crate) struct Args {
     /// Collector of traces: an http or https URL, to which /v1/traces is added [default: none]
     #[arg(long, value_name = "URL", env = "ROUNDELAY_OTLP_ENDPOINT")]
     pub(crate) otlp_endpoint: Option<String>,
+    /// How much traces tell [default: calls]
+    #[arg(long, value_name = "DETAIL", env = "ROUNDELAY_OTLP_DETAIL")]
+    pub(crate) otlp_detail: Option<Detail>,
     /// Serve anybody, not just this machine, without asking who it is
     #[arg(long)]
     insecure: bool,

@@ -11,6 +11,7 @@ use crate::auth::Auth;
 use crate::failure::Failure;
 use crate::lines::Reader;
 use crate::tls::TlsFiles;
+use crate::traces::Detail;
 
 /// Embedded nodes when none are given: as many as a message has copies.
 const EMBEDDED: usize = 3;
@@ -62,6 +63,7 @@ struct File {
     listen: Option<String>,
     metrics_listen: Option<String>,
     otlp_endpoint: Option<String>,
+    otlp_detail: Option<Detail>,
     nodes: Vec<String>,
     copies: Option<usize>,
     copies_min: Option<usize>,
@@ -80,6 +82,7 @@ pub(crate) struct Settings {
     pub(crate) listen: Option<String>,
     pub(crate) metrics_listen: Option<String>,
     pub(crate) otlp_endpoint: Option<String>,
+    pub(crate) otlp_detail: Option<Detail>,
     pub(crate) nodes: Vec<String>,
     pub(crate) config: Config,
     pub(crate) service: ServiceOptions,
@@ -106,6 +109,7 @@ impl StoreArgs {
             listen: file.listen,
             metrics_listen: file.metrics_listen,
             otlp_endpoint: file.otlp_endpoint,
+            otlp_detail: file.otlp_detail,
             nodes: if given.is_empty() { file.nodes } else { given },
             config,
             service: file.service,

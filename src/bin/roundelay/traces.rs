@@ -7,8 +7,16 @@ use tracing_subscriber::{Layer, fmt, registry};
 
 use crate::failure::Failure;
 
-/// Spans of requests are for a collector; in the log they would stand before every line.
-const NO_SPANS: &str = "roundelay::traces=off";
+/// How much traces tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Detail {
+    /// Requests, and their calls to queues
+    #[default]
+    Calls,
+    /// Each call to a node too
+    Nodes,
+}
 
 /// Sends traces to a collector, if there is one, until `end`.
 #[cfg(feature = "otel")]
@@ -20,11 +28,13 @@ pub(crate) struct Traces;
 
 /// Starts the log, on standard error (standard output is for results), and sends traces to
 /// `collector`, if it is given.
-pub(crate) fn start(log: &str, collector: Option<&str>) -> Result<Traces, Failure> {
+pub(crate) fn start(log: &str, collector: Option<&str>, detail: Detail) -> Result<Traces, Failure> {
     let wrong = |error: &dyn std::fmt::Display| Failure::Usage(format!("log {log:?}: {error}"));
     let filter = EnvFilter::builder().parse(log).map_err(|error| wrong(&error))?;
-    let filter = filter.add_directive(NO_SPANS.parse().map_err(|error| wrong(&error))?);
-    let traces = Traces::to(collector)?;
+    // Spans are for a collector; in the log they would stand before every line.
+    let no_spans = format!("{}=off", roundelay::TRACE_TARGET);
+    let filter = filter.add_directive(no_spans.parse().map_err(|error| wrong(&error))?);
+    let traces = Traces::to(collector, detail)?;
     let log = fmt::layer().with_writer(std::io::stderr).with_filter(filter);
     #[cfg(feature = "otel")]
     registry().with(traces.0.as_ref().map(roundelay::http::Traces::layer)).with(log).init();
@@ -35,8 +45,12 @@ pub(crate) fn start(log: &str, collector: Option<&str>) -> Result<Traces, Failur
 
 #[cfg(feature = "otel")]
 impl Traces {
-    fn to(collector: Option<&str>) -> Result<Self, Failure> {
-        let traces = collector.map(roundelay::http::Traces::to).transpose();
+    fn to(collector: Option<&str>, detail: Detail) -> Result<Self, Failure> {
+        let detail = match detail {
+            Detail::Calls => roundelay::http::Detail::Calls,
+            Detail::Nodes => roundelay::http::Detail::Nodes,
+        };
+        let traces = collector.map(|url| roundelay::http::Traces::to(url, detail)).transpose();
         traces.map(Self).map_err(|error| Failure::Usage(error.to_string()))
     }
 
@@ -50,7 +64,7 @@ impl Traces {
 
 #[cfg(not(feature = "otel"))]
 impl Traces {
-    fn to(collector: Option<&str>) -> Result<Self, Failure> {
+    fn to(collector: Option<&str>, _: Detail) -> Result<Self, Failure> {
         match collector {
             None => Ok(Self),
             Some(_) => Err(Failure::Usage(

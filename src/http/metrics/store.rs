@@ -100,14 +100,21 @@ fn census(encoder: &mut DescriptorEncoder<'_>, census: &Census) -> fmt::Result {
     let help = "Messages in the queues that this process has met";
     let states =
         [("active", census.active), ("claimed", census.claimed), ("delayed", census.delayed)];
-    by_state(encoder, "messages", help, &states)?;
+    by_state(encoder, "messages", help, None, &states)?;
+    let help = "Bytes of the messages in them; by state an estimate";
+    let states = [
+        ("active", census.active_bytes),
+        ("claimed", census.claimed_bytes),
+        ("delayed", census.delayed_bytes),
+    ];
+    by_state(encoder, "message", help, Some(&Unit::Bytes), &states)?;
     let help = "Segments of the queues that this process has met";
     let states = [
         ("open", census.segments_open),
         ("closed", census.segments_closed),
         ("lost", census.segments_lost),
     ];
-    by_state(encoder, "segments", help, &states)?;
+    by_state(encoder, "segments", help, None, &states)?;
     let help = "Closed segments with fewer full copies than messages should have";
     gauge(encoder, "under_replicated_segments", help, None, census.segments_under_replicated)?;
     let help = "Segments whose messages are not among the messages counted";
@@ -123,9 +130,10 @@ fn by_state(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
+    unit: Option<&Unit>,
     states: &[(&str, u64)],
 ) -> fmt::Result {
-    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    let mut metric = encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
     for (state, value) in states {
         metric.encode_family(&[("state", *state)])?.encode_gauge(value)?;
     }

@@ -102,7 +102,8 @@ impl Replica {
 
     pub(super) fn stats(&self, now: u64) -> Result<Stats, Refusal> {
         self.check_countable()?;
-        let mut stats = Stats { active: 0, claimed: 0, delayed: 0, oldest: None, newest: None };
+        let mut stats =
+            Stats { active: 0, claimed: 0, delayed: 0, bytes: 0, oldest: None, newest: None };
         let (mut first, mut last) = (None, None);
         for (ordinal, block) in self.log.stored().filter(|(_, block)| block.live > 0) {
             for index in block.indices() {
@@ -115,6 +116,7 @@ impl Replica {
                     &mut stats.active
                 };
                 *count += 1;
+                stats.bytes += size(message.envelope.len());
                 last = Some(Offset::new(ordinal, index));
                 first = first.or(last);
             }

@@ -128,6 +128,7 @@ cases! {
         a_message_is_got_whether_claimed_or_delayed,
         what_ended_expired_or_never_came_is_not_got,
         stats_count_each_message_once,
+        bytes_are_those_of_what_is_left,
         stats_of_an_empty_replica_name_no_message,
     }
     pick {

@@ -246,13 +246,35 @@ pub(super) async fn stats_count_each_message_once(env: &Env) {
     env.pass_ms(PASSED_MS).await;
     let stats = env.stats(Op::Stats { at }).await;
     assert_eq!((stats.active, stats.claimed, stats.delayed), (2, 1, 1));
+    assert_eq!(stats.bytes, "claimed delayed late free".replace(' ', "").len() as u64);
     let ends = [stats.oldest.expect("one is left"), stats.newest.expect("one is left")];
     assert_eq!(entry_bodies(&ends), ["claimed", "free"]);
+}
+
+pub(super) async fn bytes_are_those_of_what_is_left(env: &Env) {
+    let long = "x".repeat(300);
+    let at = env.open().await;
+    env.append(at, 1, &vec![post(&long); 4]).await;
+    env.append(at, 2, &[post("above the end"), post("also")]).await;
+    let bytes = async |at| env.stats(Op::Stats { at }).await.bytes;
+    assert_eq!(bytes(at).await, 1217);
+    env.done(tell_end(at, &[(A, 1)])).await;
+    assert_eq!(bytes(at).await, 1200);
+    // Most of the block is of no use any more: a node may write it anew.
+    env.delete(at, &[message(1, 0), message(1, 1), message(1, 3)], Guard::Always).await;
+    assert_eq!(bytes(at).await, 300);
+    let copy = env.open_joining().await;
+    let blocks = env.copies(at).await;
+    env.coverage(Op::CopyIn { at: copy, version: V1, blocks }).await;
+    env.done(tell_end(copy, &[(A, 1)])).await;
+    assert_eq!(bytes(copy).await, 300);
+    env.delete(copy, &[message(1, 2)], Guard::Always).await;
+    assert_eq!(bytes(copy).await, 0);
 }
 
 pub(super) async fn stats_of_an_empty_replica_name_no_message(env: &Env) {
     let at = env.open().await;
     let stats = env.stats(Op::Stats { at }).await;
-    assert_eq!((stats.active, stats.claimed, stats.delayed), (0, 0, 0));
+    assert_eq!((stats.active, stats.claimed, stats.delayed, stats.bytes), (0, 0, 0, 0));
     assert_eq!((stats.oldest, stats.newest), (None, None));
 }

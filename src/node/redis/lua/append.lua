@@ -48,7 +48,7 @@ local function take(key, m, raw)
   local got = call('HMGET', m, 'h', field)
   if not got[1] then return {'gone'} end
   local role, sealed, told, producers, arrived, bytes, left, held, minexp, maxexp, cursor, picks,
-    first = unpack(NUMBERS, got[1])
+    first, weight, waste = unpack(NUMBERS, got[1])
   local frontier, old_noted = 0, 0
   if got[2] then frontier, old_noted = unpack('<I4I4', got[2]) end
   if number <= frontier then
@@ -72,7 +72,7 @@ local function take(key, m, raw)
   if noted < old_noted then noted = old_noted end
   bytes = bytes + size
   call('HSET', m, 'h', pack(NUMBERS, role, sealed, told, producers, arrived + 1, bytes,
-    left + live, held, minexp, maxexp, cursor, picks, first),
+    left + live, held, minexp, maxexp, cursor, picks, first, weight + body - 16 * live, waste),
     field, pack('<I4I4', number, noted) .. digest)
   return nil, bytes
 end

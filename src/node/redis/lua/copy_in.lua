@@ -37,6 +37,7 @@ local function count_new()
     if k.is_new then
       local ord, arr, ords = r.arrived, math.max(0, now - k.age), producers[k.producer].ords
       r.arrived, r.bytes, r.live = ord + 1, r.bytes + k.size, r.live + k.live
+      r.weight = r.weight + k.body - 16 * k.live
       if k.live > 0 then
         r.minexp, r.maxexp = math.min(r.minexp, arr + k.minttl), math.max(r.maxexp, arr + k.maxttl)
         if k.maxdelay > 0 then call('ZADD', r.p .. ':y', arr + k.maxdelay, ord) end

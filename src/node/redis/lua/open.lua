@@ -8,7 +8,8 @@ if refused then return refused end
 local prefix, role, of = KEYS[2], tonumber(ARGV[2]), ARGV[3]
 if call('EXISTS', prefix .. ':m', prefix .. ':z') > 0 then return {'exists'} end
 local r = {p = prefix, role = role, sealed = role, told = 0, producers = 0, arrived = 0, bytes = 0,
-  live = 0, held = 0, minexp = NEVER, maxexp = 0, cursor = 0, picks = 0, first = 0}
+  live = 0, held = 0, minexp = NEVER, maxexp = 0, cursor = 0, picks = 0, first = 0,
+  weight = 0, waste = 0}
 call('HSET', prefix .. ':m', 'h', numbers(r), 'of', of)
 if role == 1 then call('HSET', prefix .. ':m', 's', pack('<c8I8', NO_VERSION, now)) end
 call('ZADD', prefix:sub(1, -17) .. 'due', now + 600000, prefix:sub(-16))

@@ -1,7 +1,9 @@
 -- Purpose: counts what the replica holds; sweeps what has expired, so that counts are sums.
 -- KEYS: 1 string, the cookie; 2 prefix `P` of the replica's keys
 -- ARGV: 1 the cookie wanted
--- Returns: ok, active, claimed, delayed, descriptions, runs | stranger, held | gone | endunknown
+-- Returns: ok, active, claimed, delayed, bytes, descriptions, runs |
+--   stranger, held | gone | endunknown
+--   bytes: of the envelopes of all of them
 --   descriptions: the oldest and the newest message, if there is one
 -- Atomic: the counts belong to one moment.
 local refused = stranger(KEYS[1], ARGV[1])
@@ -82,4 +84,4 @@ save_claims(r)
 -- What counts as it did is not written: it would wake those who watch the replica.
 local after = numbers(r)
 if after ~= before then call('HSET', r.p .. ':m', 'h', after) end
-return {'ok', r.live - r.held - delayed, r.held, delayed, texts, runs}
+return {'ok', r.live - r.held - delayed, r.held, delayed, r.weight, texts, runs}

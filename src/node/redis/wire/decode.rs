@@ -182,11 +182,13 @@ fn granted(op: &Op, items: &mut Items) -> Result<Reply, Wrong> {
         }
         Op::Stats { .. } => {
             let (active, claimed, delayed) = (items.number()?, items.number()?, items.number()?);
+            let bytes = items.number()?;
             let mut ends = entries(items)?.into_iter();
             Reply::Stats(Stats {
                 active,
                 claimed,
                 delayed,
+                bytes,
                 oldest: ends.next(),
                 newest: ends.next(),
             })

@@ -14,7 +14,8 @@ local function end_messages(r, b, pos, last)
   for p = pos, last do b.st[p] = 1 end
   b.low, b.high = math.min(b.low or pos, pos), math.max(b.high or last, last)
   b.ended, r.live = b.ended + n, r.live - n
-  b.lost = b.lost + 16 * n + start_of(b, last + 1) - start_of(b, pos)
+  local weight = start_of(b, last + 1) - start_of(b, pos)
+  b.lost, r.weight = b.lost + 16 * n + weight, r.weight - weight
   local first, index, marked = (record(b, pos)), (record(b, last)), false
   local at = first
   while at <= index do

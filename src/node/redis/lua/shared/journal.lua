@@ -21,7 +21,7 @@ local function take_noted(p, begin)
   end
   if #raw % NOTED_LEN ~= 1 then return false end
   local role, sealed, told, producers, arrived, bytes, left, held, minexp, maxexp, cursor, picks,
-    first = unpack(NUMBERS, held_numbers)
+    first, weight, waste = unpack(NUMBERS, held_numbers)
   local index, names, state = {}, {}, {}
   for at = 2, #raw, NOTED_LEN do
     local number, noted, sent, live, head, minttl, maxttl, maxdelay, body, size, digest, producer,
@@ -45,6 +45,7 @@ local function take_noted(p, begin)
       s[#s + 1] = pack('<I4', arrived)
       index[#index + 1] = pack(INDEX, producer, number, sent, live, arr, minttl, body, head)
       arrived, bytes, left = arrived + 1, bytes + size, left + live
+      weight = weight + body - 16 * live
       s.last, s.digest = number, digest
     end
     if noted > s.last then noted = s.last end
@@ -62,6 +63,6 @@ local function take_noted(p, begin)
     end
   end
   call('HSET', m, 'h', pack(NUMBERS, role, sealed, told, producers, arrived, bytes, left, held,
-    minexp, maxexp, cursor, picks, first), spread(fields))
+    minexp, maxexp, cursor, picks, first, weight, waste), spread(fields))
   return true
 end

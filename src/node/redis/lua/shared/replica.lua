@@ -1,7 +1,5 @@
 -- A replica as a whole: its numbers and version, what is refused, and when it is due.
 local NEVER = 281474976710655
--- Behind the numbers, once there is any: bytes of ended messages in stored blocks.
-local NUMBERS_LEN = 56
 local NO_VERSION = ('\0'):rep(8)
 
 local function load_replica(prefix)
@@ -9,16 +7,14 @@ local function load_replica(prefix)
   if not got[1] then return nil end
   local r = {p = prefix, version = got[2] or NO_VERSION}
   r.role, r.sealed, r.told, r.producers, r.arrived, r.bytes, r.live, r.held, r.minexp, r.maxexp,
-    r.cursor, r.picks, r.first = unpack(NUMBERS, got[1])
-  r.waste = #got[1] > NUMBERS_LEN and unpack('<I4', got[1], NUMBERS_LEN + 1) or 0
+    r.cursor, r.picks, r.first, r.weight, r.waste = unpack(NUMBERS, got[1])
   r.outlook = r.arrived == 0 and 'n' or r.sealed == 0 and 'o' or r.live == 0 and 'e' or r.maxexp
   return r
 end
 
 local function numbers(r)
   return pack(NUMBERS, r.role, r.sealed, r.told, r.producers, r.arrived, r.bytes, r.live, r.held,
-    r.minexp, r.maxexp, r.cursor, r.picks, r.first)
-    .. ((r.waste or 0) > 0 and pack('<I4', r.waste) or '')
+    r.minexp, r.maxexp, r.cursor, r.picks, r.first, r.weight, r.waste)
 end
 
 -- Writes the numbers back, and when the replica is due if what decides that has changed.
