@@ -10,7 +10,8 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::ask::{Failure, ask, ask_all, unavailable};
-use super::holders::{Answers, Everywhere, Spread};
+use super::holders::{Answers, Everywhere, Spread, may_be_applied};
+use super::leftovers::Leftovers;
 use super::{Core, QueueState, locked};
 use crate::error::{Error, ErrorKind};
 use crate::id::{ClaimKey, Cookie, Fencing, MessageRef, Placement, ReplicaAt, SegmentNo, Version};
@@ -51,6 +52,15 @@ struct Group {
     cookie: Cookie,
     version: Version,
     segments: Vec<Segment>,
+}
+
+impl Group {
+    /// The replicas that are asked.
+    fn pickers(&self) -> impl Iterator<Item = ReplicaAt> {
+        let cookie = self.cookie;
+        let placements = self.segments.iter().filter_map(first_placement);
+        placements.map(move |placement| ReplicaAt { cookie, placement })
+    }
 }
 
 /// A hold on all replicas.
@@ -131,13 +141,27 @@ impl Everywhere for Releases {
 }
 
 impl Core {
-    /// Claims messages; `None` if there is nothing to claim.
+    /// Claims messages; `None` if there is nothing to claim. An error is `NotApplied` unless
+    /// messages may be kept from others by a claim that nobody was given.
     pub(crate) async fn claim(
         self: &Arc<Self>,
         queue: &Arc<QueueState>,
         options: &ClaimOptions,
     ) -> Result<Option<Claim>, Error> {
         self.open_or_error()?;
+        let mut left = Leftovers::default();
+        match self.try_claim(queue, options, &mut left).await {
+            Err(error) => Err(self.give_up(queue, left, error).await),
+            claimed => claimed,
+        }
+    }
+
+    async fn try_claim(
+        self: &Arc<Self>,
+        queue: &Arc<QueueState>,
+        options: &ClaimOptions,
+        left: &mut Leftovers,
+    ) -> Result<Option<Claim>, Error> {
         let whole = |duration| u32::try_from(millis(duration)).unwrap_or(u32::MAX);
         let deadline = Instant::now() + self.pool.config().deadline;
         let mut checked = false;
@@ -153,9 +177,15 @@ impl Core {
                 grace_ms: whole(options.grace),
                 limit: u32::try_from(options.limit).unwrap_or(u32::MAX).max(1),
             };
-            if let Some(found) = self.pick(queue, &manifest, wish, deadline).await? {
-                if let Some(claim) = self.grant(queue, &manifest, wish, found, deadline).await? {
-                    return Ok(Some(claim));
+            if let Some(found) = self.pick(queue, &manifest, wish, deadline, left).await? {
+                let segment = found.segment.clone();
+                match self.grant(queue, &manifest, wish, found, deadline).await {
+                    Ok(Some(claim)) => return Ok(Some(claim)),
+                    Ok(None) => {}
+                    Err(error) => {
+                        left.add(wish.claim, self.holders(&segment));
+                        return Err(error);
+                    }
                 }
             } else if let Some(open) = manifest.open_segment() {
                 if !self.holds_something(open).await {
@@ -183,6 +213,7 @@ impl Core {
         manifest: &Arc<Manifest>,
         wish: Wish,
         deadline: Instant,
+        left: &mut Leftovers,
     ) -> Result<Option<Found>, Error> {
         let mut manifest = Arc::clone(manifest);
         'again: loop {
@@ -190,7 +221,7 @@ impl Core {
             for group in groups(&manifest, self.pool.id(), thin) {
                 let op = Op::Pick(Pick {
                     cookie: group.cookie,
-                    placements: group.segments.iter().filter_map(first_placement).collect(),
+                    placements: group.pickers().map(|at| at.placement).collect(),
                     version: group.version,
                     claim: wish.claim,
                     ttl_ms: wish.ttl_ms,
@@ -203,6 +234,9 @@ impl Core {
                     Ok(picked) if picked.refused.is_empty() || picked.on.is_some() => Ok(picked),
                     Ok(picked) => Err(self.mend(queue, &group, &picked.refused).await?),
                     Err(failure) => {
+                        if may_be_applied(&failure) {
+                            left.add(wish.claim, group.pickers());
+                        }
                         self.drop_replicas(queue, &[group.cookie]).await?;
                         tracing::debug!(queue = queue.name, %failure, "a picker does not answer");
                         Err(())
@@ -285,14 +319,9 @@ impl Core {
         let no = found.segment.no;
         let refs: Vec<MessageRef> = found.entries.iter().map(|entry| entry.at).collect();
         let holds = Holds { wish, fencing: found.fencing, refs: &refs };
-        let held: Result<Spread<Held>, Error> = self.spread(queue, no, deadline, &holds).await;
-        let answers = match held {
-            Ok(Spread::Answered(answers)) => answers,
-            Ok(Spread::Absent | Spread::Open) => return Ok(None),
-            Err(error) => {
-                self.release_everywhere(queue, &found.segment, wish.claim, None).await;
-                return Err(error);
-            }
+        let answers = match self.spread(queue, no, deadline, &holds).await? {
+            Spread::Answered(answers) => answers,
+            Spread::Absent | Spread::Open => return Ok(None),
         };
         // The picker must be among those who hold: else what it marked speaks for nobody.
         let picker_holds = answers.each.iter().any(|(at, _)| *at == found.picker);
@@ -372,6 +401,12 @@ impl Core {
         common.is_some_and(|common| !common.is_empty())
     }
 
+    fn holders(&self, segment: &Segment) -> Vec<ReplicaAt> {
+        let mut holders = self.addresses(segment, Standing::Full);
+        holders.extend(self.addresses(segment, Standing::Joining));
+        holders
+    }
+
     async fn release_everywhere(
         self: &Arc<Self>,
         queue: &QueueState,
@@ -379,9 +414,8 @@ impl Core {
         claim: ClaimKey,
         refs: Option<Vec<MessageRef>>,
     ) {
-        let mut holders = self.addresses(segment, Standing::Full);
-        holders.extend(self.addresses(segment, Standing::Joining));
-        let questions = holders
+        let questions = self
+            .holders(segment)
             .into_iter()
             .map(|at| (at.cookie.node, Op::Release { at, claim, refs: refs.clone() }))
             .collect();

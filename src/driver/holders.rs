@@ -123,7 +123,8 @@ impl Core {
             let full = self.addresses(segment, Standing::Full);
             let questions = full.iter().map(|at| (*at, what.ask(*at, segment.version))).collect();
             let each = self.ask_each::<E::Answer>(questions).await;
-            *tried |= each.iter().any(|(_, answer)| may_be_applied(answer));
+            *tried |=
+                each.iter().any(|(_, answer)| answer.as_ref().err().is_none_or(may_be_applied));
             let verdict = judge(each, |answer| what.note(answer));
             match verdict {
                 Verdict::Complete(answers) => {
@@ -248,10 +249,10 @@ impl Core {
     }
 }
 
-/// Whether a node may have applied what it was asked: all but those that refused or were not
-/// reached.
-fn may_be_applied<T>(answer: &Result<T, Failure>) -> bool {
-    !matches!(answer, Err(Failure::Refused(_) | Failure::Silent(NodeError::Unreached { .. })))
+/// Whether a node that failed so may have applied what it was asked: all but those that refused or
+/// were not reached.
+pub(super) fn may_be_applied(failure: &Failure) -> bool {
+    !matches!(failure, Failure::Refused(_) | Failure::Silent(NodeError::Unreached { .. }))
 }
 
 fn judge<T>(each: Vec<(ReplicaAt, Result<T, Failure>)>, note: impl Fn(&T)) -> Verdict<T> {

@@ -29,6 +29,7 @@ pub(crate) mod delete;
 pub(crate) mod filling;
 mod holders;
 pub(crate) mod keepers;
+mod leftovers;
 pub(crate) mod life;
 pub(crate) mod manifests;
 pub(crate) mod membership;

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use roundelay::{ClaimOptions, Config, ErrorKind, Queue, Store};
+use roundelay::{ClaimOptions, Config, ErrorKind, Outcome, Queue, Store};
 use tokio::time::{Instant, sleep};
 
 use super::cluster::{Cluster, config, message, new_queue, queue, text, texts, walk};
@@ -264,4 +264,24 @@ async fn dropping_a_call_corrupts_nothing() {
     let claimed = all.iter().filter(|message| message.claim.is_some()).count();
     assert_eq!(stats.claimed, claimed as u64);
     assert!(claimed <= 50);
+}
+
+/// Three nodes and a queue with five messages in a closed segment.
+async fn closed(seed: u64) -> (Cluster, Queue) {
+    let mut cluster = Cluster::new(3, seed);
+    let store = cluster.store(config(3, 2)).await;
+    let q = new_queue(&store, "q").await;
+    q.post((0..5).map(|n| message(n.to_string())).collect(), None).await.unwrap();
+    let claim = q.claim(&ClaimOptions::default()).await.unwrap().unwrap();
+    q.release(&claim.id).await.unwrap();
+    (cluster, q)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_fails_on_nodes_that_are_silent_says_that_nobody_knows() {
+    let (cluster, q) = closed(44).await;
+    cluster.faults[1].hang();
+    cluster.faults[2].hang();
+    let error = q.claim(&ClaimOptions::default()).await.unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::Unavailable, Outcome::Unknown));
 }
