@@ -1,38 +1,54 @@
 //! Dead letters as a queue's metadata asks for them: `_max_claim_count`, `_dead_letter_queue`,
 //! `_dead_letter_queue_messages_ttl`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::encryption::SealError;
+use super::encryption::{KeyRing, SealError};
 use super::error::ApiError;
 use super::metadata::QueueMetadata;
 use super::routes::{Call, Target};
 use super::waiting;
-use crate::{DeadLetters, Error, ListOptions, Message, MessagePage, Rewrite};
+use crate::{
+    DeadLetters, Error, ListOptions, Message, MessagePage, Metadata, Project, QueueName, Rewrite,
+    Store,
+};
 
-/// What becomes of messages of the queue that are claimed too often, as its metadata said about a
-/// second ago at most.
-pub(super) async fn of(call: &Call, target: &Target) -> Result<Option<DeadLetters>, ApiError> {
-    let metadata = target.queue.recent_metadata().await?;
-    let settings = metadata
-        .as_ref()
-        .and_then(QueueMetadata::read)
-        .and_then(|metadata| metadata.dead_letters());
-    let Some(settings) = settings else { return Ok(None) };
-    let (keys, project) = (call.keys().await, call.caller.project.clone());
-    let (from, to) = (target.name.clone(), settings.queue.clone());
-    Ok(Some(DeadLetters {
+/// What becomes of messages that are claimed too often, as the queue's metadata asks for it; `None` if
+/// they do not. What is encrypted is encrypted anew, with `keys`: a body can be read in its own queue
+/// only.
+#[must_use]
+pub fn dead_letters(
+    store: &Store,
+    project: &Project,
+    queue: &QueueName,
+    metadata: &Metadata,
+    keys: Arc<KeyRing>,
+) -> Option<DeadLetters> {
+    let settings = QueueMetadata::read(metadata)?.dead_letters()?;
+    let (from, to, project) = (queue.clone(), settings.queue, project.clone());
+    Some(DeadLetters {
         max_claims: settings.max_claims,
-        queue: call.store().queue(&call.caller.project, &settings.queue),
+        queue: store.queue(&project, &to),
         ttl: settings.ttl,
-        // A body that is encrypted can be read in its own queue only.
         rewrite: Some(Rewrite::new(move |message| {
             keys.moved(&project, &from, &to, message).map_err(|error| match error {
                 SealError::Message(error) => error,
                 error => Error::unavailable(error.to_string()),
             })
         })),
-    }))
+    })
+}
+
+/// The same for a request, by what the metadata was about a second ago at most.
+pub(super) async fn of(call: &Call, target: &Target) -> Result<Option<DeadLetters>, ApiError> {
+    let Some(metadata) = target.queue.recent_metadata().await? else { return Ok(None) };
+    // Most queues have none, and need no keys.
+    if metadata.as_bytes().is_empty() {
+        return Ok(None);
+    }
+    let (project, keys) = (&call.caller.project, call.keys().await);
+    Ok(dead_letters(call.store(), project, &target.name, &metadata, keys))
 }
 
 /// What was popped without messages that are in the queue of dead letters by now: taking them out

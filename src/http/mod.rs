@@ -53,6 +53,7 @@ use axum::http::request::Parts;
 use tokio::sync::Semaphore;
 
 pub use access::{Gate, KeystoneOptions, KeystoneUser, Secret};
+pub use dead_letters::dead_letters;
 pub use encryption::{EncryptionKeys, KeyRing, SealError, Unreadable, wants_encryption};
 pub use json::JsonBody;
 pub use limits::{ClientIds, ServiceOptions};

@@ -170,3 +170,24 @@ async fn tools_read_and_write_encrypted_queues_with_the_keys_and_say_so_without(
     let (_, stats) = tool(&server, &["queue", "stats", "--queue", "q"], "");
     assert_eq!(stats[0]["total"], 0);
 }
+
+#[tokio::test]
+async fn the_tool_moves_what_was_claimed_too_often_as_the_service_does() {
+    let server = RedisServer::start().await;
+    let metadata = r#"{"_max_claim_count": 1, "_dead_letter_queue": "dead"}"#;
+    let made = tool(&server, &["queue", "create", "--queue", "q", "--metadata", metadata], "");
+    assert!(made.0.status.success(), "{}", stderr(&made.0));
+    let (_, posted) = tool(&server, &["post", "--queue", "q"], "\"first\"\n");
+    let (_, claimed) = tool(&server, &["claim", "--queue", "q"], "");
+    let claim = claimed[0]["claim"].as_str().unwrap();
+    tool(&server, &["claim", "release", "--queue", "q", claim], "");
+    tool(&server, &["post", "--queue", "q"], "\"second\"\n");
+
+    let (again, claimed) = tool(&server, &["claim", "--queue", "q", "--limit", "1"], "");
+    assert!(again.status.success(), "{}", stderr(&again));
+    assert_eq!(claimed[0]["messages"][0]["body"], "second", "{claimed:?}");
+    let (_, dead) = tool(&server, &["list", "--queue", "dead"], "");
+    assert_eq!((dead.len(), &dead[0]["body"]), (1, &json!("first")), "{dead:?} {posted:?}");
+    let (_, stats) = tool(&server, &["queue", "stats", "--queue", "q"], "");
+    assert_eq!(stats[0]["total"], 1);
+}

@@ -1,9 +1,11 @@
 //! `roundelay claim`: claim messages, renew a claim, release it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Subcommand;
-use roundelay::{Claim, ClaimId, ClaimOptions, ErrorKind, Queue};
+use roundelay::http::dead_letters;
+use roundelay::{Claim, ClaimId, ClaimOptions, ErrorKind, Queue, Store};
 use serde::Serialize;
 
 use crate::failure::{Failure, described};
@@ -103,7 +105,7 @@ pub(crate) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
             let reader = queue.reader(settings).await?;
             let store = settings.open().await?;
             let queue = queue.of(&store)?;
-            let taken = take_messages(&queue, &take, &reader).await;
+            let taken = take_messages(&store, &queue, &take, &reader).await;
             store.close().await;
             taken?;
         }
@@ -115,13 +117,24 @@ fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-async fn take_messages(queue: &Queue, take: &Take, reader: &Reader) -> Result<(), Failure> {
+async fn take_messages(
+    store: &Store,
+    queue: &Queue,
+    take: &Take,
+    reader: &Reader,
+) -> Result<(), Failure> {
     let options = ClaimOptions {
         ttl: seconds(take.times.ttl),
         grace: seconds(take.times.grace),
         limit: take.limit,
     };
-    let claim = || queue.claim_waiting(&options, None, seconds(take.wait));
+    let metadata = retry(retry::USUAL, || queue.recent_metadata()).await?;
+    // As the service does: what was claimed too often goes where the queue's metadata say.
+    let letters = metadata.and_then(|metadata| {
+        let keys = Arc::clone(&reader.keys);
+        dead_letters(store, &reader.project, &reader.queue, &metadata, keys)
+    });
+    let claim = || queue.claim_waiting(&options, letters.as_ref(), seconds(take.wait));
     let Some(mut claim) = retry(retry::USUAL, claim).await? else {
         return Ok(());
     };
