@@ -134,6 +134,13 @@ impl Api {
         let bytes = response.into_body().collect().await.unwrap().to_bytes();
         let answer = Answer { status, headers, text: String::from_utf8(bytes.to_vec()).unwrap() };
         described::check(method, path, &answer);
+        if [429, 503].contains(&status.as_u16()) {
+            let after: Option<u64> = answer
+                .headers
+                .get("retry-after")
+                .and_then(|after| after.to_str().ok()?.parse().ok());
+            assert!(after >= Some(1), "when? {answer:?}");
+        }
         answer
     }
 

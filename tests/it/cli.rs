@@ -72,6 +72,44 @@ fn serving_without_nodes_says_what_that_means_and_ends_in_order() {
     }
 }
 
+/// Asks a service for something, and gives the whole answer.
+fn ask(address: &str, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let text = format!(
+        "{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Auth-Token: hidden\r\n\r\n"
+    );
+    stream.write_all(text.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn metrics_are_served_where_they_are_wanted_and_nowhere_else() {
+    let address = "127.0.0.1:0";
+    let args = ["serve", "--listen", address, "--metrics-listen", address];
+    let args = [&args[..], &["--log", "warn,roundelay::access=info"]].concat();
+    let mut child = roundelay(&args).spawn().unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let (first, second) = (said.next().unwrap(), said.next().unwrap());
+    let served = Served { child, line: first };
+    let api = served.line.split("http://").nth(1).unwrap().split(',').next().unwrap();
+    let metrics = second.split("http://").nth(1).unwrap().split('/').next().unwrap();
+    let shown = ask(metrics, "GET /metrics");
+    assert!(shown.starts_with("HTTP/1.1 200") && shown.contains("roundelay_node_up"), "{shown}");
+    assert!(ask(metrics, "GET /v2/ping").starts_with("HTTP/1.1 404"));
+    assert!(ask(api, "GET /metrics").starts_with("HTTP/1.1 404"));
+
+    // The access log has a line for what was asked of the service, without secrets.
+    let line = said.find(|line| line.contains("roundelay::access")).unwrap();
+    for told in ["GET", "/metrics", "404", "req-"] {
+        assert!(line.contains(told), "{line}");
+    }
+    assert!(ask(api, "GET /v2/ping?x=hidden").starts_with("HTTP/1.1 400"));
+    let line = said.find(|line| line.contains("/v2/ping")).unwrap();
+    assert!(line.contains("400") && !line.contains("hidden"), "{line}");
+}
+
 #[test]
 fn tools_do_not_work_on_embedded_nodes() {
     for args in [

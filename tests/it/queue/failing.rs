@@ -278,6 +278,22 @@ async fn closed(seed: u64) -> (Cluster, Queue) {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_claim_that_fails_on_slow_nodes_keeps_nothing_and_says_so() {
+    let (cluster, q) = closed(43).await;
+    for node in 1..3 {
+        // Longer than anybody has patience.
+        cluster.faults[node].delay_after(Duration::from_millis(1_500));
+    }
+    let error = q.claim(&ClaimOptions::default()).await.unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::Unavailable, Outcome::NotApplied));
+    cluster.faults.iter().for_each(|faults| faults.clear());
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(q.stats().await.unwrap().claimed, 0);
+    let claim = q.claim(&ClaimOptions::default()).await.unwrap().unwrap();
+    assert_eq!(claim.messages.len(), 5);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_claim_that_fails_on_nodes_that_are_silent_says_that_nobody_knows() {
     let (cluster, q) = closed(44).await;
     cluster.faults[1].hang();
