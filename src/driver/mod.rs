@@ -5,7 +5,7 @@
 //! the upkeep that nobody asks for.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::Semaphore;
@@ -75,6 +75,7 @@ pub(crate) struct Core {
     pub(crate) turns: Semaphore,
     census: census::Counting,
     tasks: Mutex<Option<JoinSet<()>>>,
+    closed: AtomicBool,
 }
 
 /// What this process knows of one queue, besides its manifest.
@@ -122,6 +123,7 @@ impl Core {
             turns: Semaphore::new(waiting::TURNS),
             census: census::Counting::default(),
             tasks: Mutex::new(Some(JoinSet::new())),
+            closed: AtomicBool::new(false),
         });
         core.spawn(upkeep::run(Arc::downgrade(&core)));
         core.tell_of_changes();
@@ -204,11 +206,12 @@ impl Core {
 
     /// Whether the store has been closed.
     pub(crate) fn is_closed(&self) -> bool {
-        locked(&self.tasks).is_none()
+        self.closed.load(Ordering::Acquire)
     }
 
     /// Ends all background work.
     pub(crate) async fn close(&self) {
+        self.closed.store(true, Ordering::Release);
         let tasks = locked(&self.tasks).take();
         if let Some(mut tasks) = tasks {
             tasks.shutdown().await;

@@ -166,8 +166,9 @@ impl Core {
             )));
         }
         let expected = messages.len();
-        let Replies { first, others } = self.enqueue(queue, messages, client)?;
-        let deadline = Instant::now() + self.pool.config().deadline;
+        let since = Instant::now();
+        let Replies { first, others } = self.enqueue(queue, messages, client, since)?;
+        let deadline = since + self.pool.config().deadline;
         let mut ids = Vec::with_capacity(expected);
         let mut failed = None;
         for (count, reply) in first.into_iter().chain(others) {
@@ -212,9 +213,10 @@ impl Core {
         queue: &Arc<QueueState>,
         messages: Vec<NewMessage>,
         client: Option<&ClientId>,
+        since: Instant,
     ) -> Result<Replies, Error> {
         let config = self.pool.config();
-        let (since, mut replies) = (Instant::now(), Replies::default());
+        let mut replies = Replies::default();
         let limit = config.block_messages.min(MAX_MESSAGES);
         let whole: usize = messages.iter().map(stored_len).sum();
         let (mut one, mut many, count) = (None, Vec::new(), messages.len());
