@@ -190,11 +190,12 @@ impl Registers {
     /// and none knew a newer set: then what the keepers forgot is lost.
     async fn look_around(&self) -> bool {
         let known = self.keepers().epoch;
-        let slots = self.nodes.slots();
+        let is_in_use = |slot: &usize| self.nodes.slot(*slot).is_some_and(|slot| !slot.is_retired());
+        let slots: Vec<usize> = self.nodes.slots().filter(is_in_use).collect();
         let ask = |slot| self.nodes.ask_slot(slot, vec![Op::Identity], Some(PHASE_LIMIT));
-        let answers = join_all(slots.clone().map(ask)).await;
+        let answers = join_all(slots.iter().copied().map(ask)).await;
         let mut all = true;
-        for (slot, answer) in slots.zip(answers) {
+        for (slot, answer) in slots.into_iter().zip(answers) {
             let Ok(Some(Reply::Identity(identity))) = answer.map(|mut replies| replies.pop())
             else {
                 all = false;
@@ -218,7 +219,7 @@ impl Registers {
             .members
             .iter()
             .filter_map(|member| self.nodes.index_of(member.node))
-            .map(|index| self.nodes.name(index).to_owned())
+            .map(|index| self.nodes.name(index))
             .collect();
         let message = format!(
             "the pool's registers are lost: most of the keepers ({}) have forgotten everything",

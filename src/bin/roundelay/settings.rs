@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use roundelay::http::{Connections, EncryptionKeys, ServiceOptions};
-use roundelay::{Config, Project, Queue, QueueName, Store, StoreBuilder};
+use roundelay::{Config, Finding, Project, Queue, QueueName, Store, StoreBuilder};
 use serde::Deserialize;
 
 use crate::auth::Auth;
@@ -154,6 +154,17 @@ impl Settings {
 
     /// The store on the nodes.
     pub(crate) async fn open(&self) -> Result<Store, Failure> {
+        self.need_nodes()?;
+        Ok(self.builder().open().await?)
+    }
+
+    /// What a look at the nodes finds, without opening a store.
+    pub(crate) async fn examine(&self) -> Result<Vec<Finding>, Failure> {
+        self.need_nodes()?;
+        Ok(self.builder().examine().await?)
+    }
+
+    fn need_nodes(&self) -> Result<(), Failure> {
         if self.nodes.is_empty() {
             return Err(Failure::Usage(
                 "no nodes: give --node URL, ROUNDELAY_NODES or nodes in a --config file \
@@ -161,7 +172,7 @@ impl Settings {
                     .to_owned(),
             ));
         }
-        Ok(self.builder().open().await?)
+        Ok(())
     }
 }
 

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::node::Node;
 use crate::node::faulty::{Faults, FaultyNode};
 use crate::node::memory::MemoryNode;
-use crate::pool::{Change, Pool};
+use crate::pool::{Change, Dial, Pool};
 use crate::time::Clock;
 
 mod bootstrap;
@@ -58,7 +58,7 @@ impl World {
         let (nodes, faults) = self.wires();
         set(&faults);
         let env = Env::seeded(self.clock.clone(), seed);
-        let pool = Pool::open(Config::default(), nodes, env).await?;
+        let pool = Pool::open(Config::default(), nodes, env, nobody()).await?;
         Ok(Process { pool, faults })
     }
 
@@ -127,6 +127,11 @@ async fn count(pool: &Pool, register: &str) -> Result<u64, Error> {
             Ok(Change::Write { value, listed: true, out: sum })
         })
         .await
+}
+
+/// Nodes that were not given are not reached.
+fn nobody() -> Dial {
+    Dial::new(|_| None)
 }
 
 fn millis(millis: u64) -> Duration {
