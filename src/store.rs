@@ -144,8 +144,14 @@ impl Store {
     /// What this process has counted of its work; no node is asked.
     #[must_use]
     pub fn metrics(&self) -> Metrics {
-        let pool = &self.core.pool;
-        pool.counters().now(pool.node_metrics(), self.core.latest_census())
+        let (pool, pace) = (&self.core.pool, &self.core.pace);
+        let counted = pool.counters().now(pool.node_metrics(), self.core.latest_census());
+        Metrics {
+            repairs: pool.repairs(),
+            copied_bytes_urgent: pace.at_once.get(),
+            copied_bytes_paced: pace.paced.get(),
+            ..counted
+        }
     }
 
     /// Counts the messages of the queues that this process has met, for [`Metrics::census`]. It asks

@@ -11,9 +11,10 @@ use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep};
 
+use super::nodes::Health;
 use super::registers::Registers;
 use crate::error::{Error, ErrorKind};
-use crate::id::{Cookie, Epoch};
+use crate::id::{Cookie, Epoch, NodeId};
 use crate::node::{Op, Refusal, Reply};
 use crate::protocol::register::Count;
 use crate::protocol::view::{KeeperSet, Member};
@@ -57,6 +58,28 @@ impl Registers {
     /// The newest set of keepers that this process knows.
     pub(crate) fn keepers(&self) -> Arc<KeeperSet> {
         self.keepers.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Why no majority of the keepers can answer, if that is known: so many of them are down.
+    pub(crate) fn away(&self) -> Option<Error> {
+        let set = self.keepers();
+        let is_down = |member: &&Member| matches!(self.nodes.health(member.node), Health::Down { .. });
+        let down: Vec<Member> = set.members.iter().filter(is_down).copied().collect();
+        if set.members.len() - down.len() >= set.majority() {
+            return None;
+        }
+        let names: Vec<String> = down.iter().map(|member| self.name_of(member.node)).collect();
+        Some(Error::unavailable(format!(
+            "{} of {} keepers are down ({}), and what changes a queue's segments needs most of them",
+            down.len(),
+            set.members.len(),
+            names.join(", ")
+        )))
+    }
+
+    fn name_of(&self, node: NodeId) -> String {
+        let name = self.nodes.index_of(node).map(|index| self.nodes.name(index));
+        name.unwrap_or_else(|| format!("node {node}"))
     }
 
     /// Takes a set of keepers that was decided, if it is newer. Returns whether it was.

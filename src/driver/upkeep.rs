@@ -160,7 +160,11 @@ impl Core {
         short.any(|segment| {
             nodes
                 .iter()
-                .any(|candidate| segment.full().all(|replica| replica.node() != candidate.node))
+                .any(|candidate| {
+                    // A node that came back empty is as good as any other.
+                    let mut kept = segment.full().filter(|replica| !self.has_lost(replica));
+                    kept.all(|replica| replica.node() != candidate.node)
+                })
         })
     }
 

@@ -186,6 +186,10 @@ impl Machine {
         }
     }
 
+    pub(super) fn replicas(&self) -> usize {
+        self.replicas.len()
+    }
+
     fn identity(&self, now_ms: u64) -> Identity {
         Identity {
             run_id: self.run_id.clone(),
