@@ -33,6 +33,9 @@ pub(crate) struct StoreArgs {
     /// Nodes that keep the list of queues, when the pool is new [default: 3]
     #[arg(long, value_name = "N", global = true, env = "ROUNDELAY_KEEPERS")]
     keepers: Option<usize>,
+    /// Bytes a second that are copied at most to restore copies; 0: no limit [default: 64 MiB]
+    #[arg(long, value_name = "BYTES", global = true, env = "ROUNDELAY_REPAIR_BYTES_PER_SECOND")]
+    repair_bytes_per_second: Option<u64>,
     /// Configuration file (TOML)
     #[arg(long, value_name = "FILE", global = true, env = "ROUNDELAY_CONFIG")]
     config: Option<PathBuf>,
@@ -66,6 +69,7 @@ struct File {
     copies: Option<usize>,
     copies_min: Option<usize>,
     keepers: Option<usize>,
+    repair_bytes_per_second: Option<u64>,
     encryption_keys: Option<PathBuf>,
     log: Option<String>,
     service: ServiceOptions,
@@ -101,6 +105,8 @@ impl StoreArgs {
         let copies_min = config.copies_min.min(config.copies);
         config.copies_min = self.copies_min.or(file.copies_min).unwrap_or(copies_min);
         config.keepers = self.keepers.or(file.keepers).unwrap_or(config.keepers);
+        let pace = self.repair_bytes_per_second.or(file.repair_bytes_per_second);
+        config.repair_bytes_per_second = pace.unwrap_or(config.repair_bytes_per_second);
         config.check().map_err(|error| Failure::Usage(error.to_string()))?;
         Ok(Settings {
             listen: file.listen,
@@ -214,6 +220,7 @@ mod tests {
             copies: None,
             copies_min: None,
             keepers: None,
+            repair_bytes_per_second: None,
             config,
             encryption_keys: None,
             log: None,

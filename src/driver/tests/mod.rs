@@ -17,6 +17,7 @@ use crate::time::Clock;
 
 mod bootstrap;
 mod counting;
+mod emptying;
 mod health;
 mod holders;
 mod keepers;
@@ -55,10 +56,19 @@ impl World {
     }
 
     async fn try_open(&self, seed: u64, set: impl FnOnce(&[Faults])) -> Result<Process, Error> {
+        self.open_with(seed, Config::default(), set).await
+    }
+
+    async fn open_with(
+        &self,
+        seed: u64,
+        config: Config,
+        set: impl FnOnce(&[Faults]),
+    ) -> Result<Process, Error> {
         let (nodes, faults) = self.wires();
         set(&faults);
         let env = Env::seeded(self.clock.clone(), seed);
-        let pool = Pool::open(Config::default(), nodes, env, nobody()).await?;
+        let pool = Pool::open(config, nodes, env, nobody()).await?;
         Ok(Process { pool, faults })
     }
 
