@@ -30,6 +30,9 @@ pub struct Config {
     pub waiting_bytes: usize,
     /// After how long a producer says on its own that its last blocks were acked.
     pub note_after: Duration,
+    /// Bytes a second that this process copies at most to restore copies that nobody waits for;
+    /// 0: no limit. Segments with fewer than `copies_min` copies are copied without delay.
+    pub repair_bytes_per_second: u64,
 }
 
 impl Default for Config {
@@ -46,6 +49,7 @@ impl Default for Config {
             blocks_in_flight: 4,
             waiting_bytes: 32 * 1024 * 1024,
             note_after: Duration::from_millis(20),
+            repair_bytes_per_second: 64 * 1024 * 1024,
         }
     }
 }

@@ -55,9 +55,11 @@
 //! - [`node`]: the contract of a node, for those who bring their own.
 //! - `specs/replication.md` in the repository: how it works, and the invariants Q1 to Q11.
 
+mod admin;
 pub mod block;
 mod config;
 mod dead_letters;
+mod dial;
 mod driver;
 mod encoded;
 mod env;
@@ -78,6 +80,10 @@ mod store;
 pub mod time;
 mod token;
 
+pub use admin::{
+    Admin, Bargain, Drain, Finding, NodeHealth, PoolHealth, Remaining, Removal, Verdict, Verified,
+    VerifiedReplica,
+};
 pub use config::Config;
 pub use dead_letters::{DeadLetters, Origin, Rewrite};
 pub use env::Env;

@@ -39,6 +39,12 @@ pub struct Metrics {
     pub segments_lost: u64,
     /// Messages that this process picked for a claim and that somebody else turned out to hold.
     pub claim_conflicts: u64,
+    /// Whether this process is the one that restores copies in the background.
+    pub repairs: bool,
+    /// Bytes that this process copied because a segment had fewer than `copies_min` copies.
+    pub copied_bytes_urgent: u64,
+    /// Bytes that it copied otherwise, no faster than `repair_bytes_per_second`.
+    pub copied_bytes_paced: u64,
     /// How many messages there were when they were last counted
     /// ([`Store::count_messages`](crate::Store::count_messages)); `None`: they never were.
     pub census: Option<Census>,
@@ -186,7 +192,7 @@ impl Count {
         self.0.fetch_add(count, Ordering::Relaxed);
     }
 
-    fn get(&self) -> u64 {
+    pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -278,6 +284,9 @@ impl Counters {
             segments_dropped: self.segments_dropped.get(),
             segments_lost: self.segments_lost.get(),
             claim_conflicts: self.claim_conflicts.get(),
+            repairs: false,
+            copied_bytes_urgent: 0,
+            copied_bytes_paced: 0,
             census,
         }
     }

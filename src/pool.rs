@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::config::Config;
 use crate::driver::bootstrap::unknown_view;
 pub(crate) use crate::driver::changes::Changed;
+use crate::driver::lease::Lease;
 pub(crate) use crate::driver::nodes::Health;
 use crate::driver::nodes::Nodes;
 pub(crate) use crate::driver::registers::{Change, Registers};
@@ -36,6 +37,19 @@ pub(crate) struct Pool {
     tasks: Mutex<JoinSet<()>>,
 }
 
+/// The node at an address; none if it cannot be one.
+pub(crate) type Reach = dyn Fn(&str) -> Option<Arc<dyn Node>> + Send + Sync;
+
+/// How nodes are reached that are named by their addresses alone.
+#[derive(Clone)]
+pub(crate) struct Dial(pub(crate) Arc<Reach>);
+
+impl std::fmt::Debug for Dial {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Dial")
+    }
+}
+
 /// What a pool's background work shares with its handle.
 #[derive(Debug)]
 pub(crate) struct Core {
@@ -46,6 +60,7 @@ pub(crate) struct Core {
     pub(crate) nodes: Arc<Nodes>,
     pub(crate) registers: Registers,
     pub(crate) view: Mutex<Arc<PoolView>>,
+    pub(crate) lease: Lease,
     counters: Counters,
 }
 
@@ -59,7 +74,8 @@ impl Core {
         registers: Registers,
     ) -> Self {
         let view = Mutex::new(Arc::new(unknown_view(id)));
-        Self { id, me, config, env, nodes, registers, view, counters: Counters::default() }
+        let (lease, counters) = (Lease::default(), Counters::default());
+        Self { id, me, config, env, nodes, registers, view, lease, counters }
     }
 
     pub(crate) fn view(&self) -> Arc<PoolView> {
@@ -92,12 +108,15 @@ impl Pool {
         config: Config,
         nodes: Vec<Arc<dyn Node>>,
         env: Env,
+        dial: Dial,
     ) -> Result<Arc<Self>, Error> {
         let core = Core::open(config, nodes, env).await?;
         let mut tasks = JoinSet::new();
         for index in core.nodes.slots() {
             tasks.spawn(core.clone().watch_node(index));
         }
+        tasks.spawn(core.clone().meet_newcomers(dial));
+        tasks.spawn(core.clone().keep_lease());
         tasks.spawn(core.clone().tend_keepers());
         tasks.spawn(core.clone().follow_changes());
         Ok(Arc::new(Self { core, tasks: Mutex::new(tasks) }))
@@ -193,8 +212,37 @@ impl Pool {
         &self.core.registers
     }
 
+    /// Whether this process is the one that restores copies in the background.
+    pub(crate) fn repairs(&self) -> bool {
+        self.core.repairs()
+    }
+
+    /// Lets another process repair, if this one does: before it ends.
+    pub(crate) async fn resign(&self) {
+        self.core.resign().await;
+    }
+
+    /// Reads the pool register.
+    ///
+    /// # Errors
+    /// `Unavailable` if no majority of keepers answers.
+    pub(crate) async fn refresh(&self) -> Result<Arc<PoolView>, Error> {
+        self.core.refresh().await
+    }
+
+    /// From now on this node is asked as well, if it has not been.
+    pub(crate) fn watch_node(&self, node: Arc<dyn Node>) {
+        let (index, is_new) = self.core.nodes.add(node);
+        if is_new {
+            let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+            tasks.spawn(Arc::clone(&self.core).watch_node(index));
+        }
+    }
+
     /// Changes the pool register by `edit`, which may be run several times.
-    #[cfg(test)]
+    ///
+    /// # Errors
+    /// Those of `edit`; `Unavailable` if no majority of keepers answers.
     pub(crate) async fn change_view<T: Send>(
         &self,
         edit: impl FnMut(&mut PoolView) -> Result<T, Error> + Send,
@@ -215,12 +263,15 @@ impl Pool {
                 keeper: view.keepers.has(*id),
                 memory,
                 version,
+                draining: entry.draining,
             }
         });
         PoolStatus {
             pool: self.id().to_string(),
             nodes: nodes.collect(),
             keeper_epoch: view.keepers.epoch.0,
+            repairer: view.repairer.map(|repairer| repairer.by.to_string()),
+            repairs: self.repairs(),
         }
     }
 

@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::admin::{Admin, Finding};
 use crate::config::Config;
+use crate::dial::dial;
 use crate::driver::Core;
+use crate::driver::admin::doctor::examine;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind};
 use crate::metrics::Metrics;
@@ -12,7 +15,7 @@ use crate::name::{Project, QueueName};
 use crate::node::Node;
 use crate::node::memory::MemoryNode;
 use crate::node::redis::RedisNode;
-use crate::pool::{POOL_REGISTER, Pool};
+use crate::pool::{Dial, POOL_REGISTER, Pool};
 use crate::queue::{MAX_BATCH, Metadata, Queue};
 use crate::spans::{call_span, traced};
 
@@ -29,6 +32,7 @@ pub struct StoreBuilder {
     urls: Vec<String>,
     embedded: usize,
     nodes: Vec<Arc<dyn Node>>,
+    reach: Option<Dial>,
     env: Option<Env>,
 }
 
@@ -50,6 +54,10 @@ pub struct PoolStatus {
     pub nodes: Vec<NodeStatus>,
     /// The keepers' epoch.
     pub keeper_epoch: u32,
+    /// The process that restores copies in the background; `None`: nobody yet.
+    pub repairer: Option<String>,
+    /// Whether that is this one.
+    pub repairs: bool,
 }
 
 /// What a store sees of one node.
@@ -70,6 +78,8 @@ pub struct NodeStatus {
     pub memory: (u64, u64),
     /// The server's version.
     pub version: String,
+    /// Whether it is being emptied.
+    pub draining: bool,
 }
 
 impl Store {
@@ -122,6 +132,12 @@ impl Store {
         traced(call_span!("store.ping"), read).await.map(drop)
     }
 
+    /// The administration of the pool.
+    #[must_use]
+    pub fn admin(&self) -> Admin {
+        Admin::new(Arc::clone(&self.core))
+    }
+
     /// What this process sees of the pool.
     #[must_use]
     pub fn status(&self) -> PoolStatus {
@@ -131,8 +147,14 @@ impl Store {
     /// What this process has counted of its work; no node is asked.
     #[must_use]
     pub fn metrics(&self) -> Metrics {
-        let pool = &self.core.pool;
-        pool.counters().now(pool.node_metrics(), self.core.latest_census())
+        let (pool, pace) = (&self.core.pool, &self.core.pace);
+        let counted = pool.counters().now(pool.node_metrics(), self.core.latest_census());
+        Metrics {
+            repairs: pool.repairs(),
+            copied_bytes_urgent: pace.at_once.get(),
+            copied_bytes_paced: pace.paced.get(),
+            ..counted
+        }
     }
 
     /// Counts the messages of the queues that this process has met, for [`Metrics::census`]. It asks
@@ -169,6 +191,18 @@ impl StoreBuilder {
     #[must_use]
     pub fn nodes(mut self, nodes: Vec<Arc<dyn Node>>) -> Self {
         self.nodes = nodes;
+        self
+    }
+
+    /// How nodes are reached that are added to the pool while this store is open: a node of the given
+    /// address, which must be its name. Without it, URLs are called with the credentials and
+    /// certificates of those that were given.
+    #[must_use]
+    pub fn reach(
+        mut self,
+        reach: impl Fn(&str) -> Option<Arc<dyn Node>> + Send + Sync + 'static,
+    ) -> Self {
+        self.reach = Some(Dial::new(reach));
         self
     }
 
@@ -214,6 +248,20 @@ impl StoreBuilder {
         self
     }
 
+    /// Looks at the nodes without opening a store or changing anything: settings, versions, clocks,
+    /// memory, and whether they belong together.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for URLs that cannot be used.
+    pub async fn examine(self) -> Result<Vec<Finding>, Error> {
+        let env = self.env.unwrap_or_else(Env::system);
+        let mut nodes = self.nodes;
+        for url in &self.urls {
+            nodes.push(Arc::new(RedisNode::connect(url)?));
+        }
+        Ok(examine(&nodes, self.config.copies, &env.clock).await)
+    }
+
     /// Opens the store: initialises the pool if its nodes are all new, admits nodes that forgot.
     ///
     /// # Errors
@@ -241,7 +289,10 @@ impl StoreBuilder {
                 ),
             ));
         }
-        let pool = Pool::open(self.config, nodes, env).await?;
+        let urls = self.urls;
+        let like_given = || Dial::new(move |name| dial(name, &urls));
+        let reach = self.reach.unwrap_or_else(like_given);
+        let pool = Pool::open(self.config, nodes, env, reach).await?;
         Ok(Store { core: Core::start(pool) })
     }
 }

@@ -67,6 +67,7 @@ shapes! {
     Wiped(crate::node::Wiped),
     Due(crate::node::DueReplicas),
     Dump(crate::node::Dump),
+    Registers(crate::node::Registers),
 }
 
 impl Shape for () {

@@ -21,7 +21,7 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
 use crate::config::Config;
-use crate::driver::nodes::{Nodes, Slot};
+use crate::driver::nodes::Nodes;
 use crate::driver::quorum::keep;
 use crate::driver::registers::{Change, Registers};
 use crate::env::Env;
@@ -100,7 +100,7 @@ impl Core {
             let probes = slots.iter_mut().filter(|(_, _, answers)| *answers).map(
                 async |(index, awaited, answers)| {
                     *answers = self.probe(*index, awaited).await;
-                    *answers && self.nodes.slot(*index).is_some_and(Slot::in_doubt)
+                    *answers && self.nodes.slot(*index).is_some_and(|slot| slot.in_doubt())
                 },
             );
             let waiting = join_all(probes).await.contains(&true);
@@ -132,7 +132,7 @@ async fn identify(nodes: &Nodes) -> Result<Identities, Error> {
     for (index, answer) in join_all(asked).await.into_iter().enumerate() {
         let identity = match answer.map(|mut replies| replies.pop()) {
             Ok(Some(Reply::Identity(identity))) => {
-                check_settings(nodes.name(index), &identity)?;
+                check_settings(&nodes.name(index), &identity)?;
                 Some(identity)
             }
             _ => None,
@@ -144,8 +144,8 @@ async fn identify(nodes: &Nodes) -> Result<Identities, Error> {
 
 /// The pool to which the nodes belong: none if they are all empty.
 fn pool_of(nodes: &Nodes, identities: &Identities) -> Result<Option<PoolId>, Error> {
-    let mut pools: BTreeMap<PoolId, &str> = BTreeMap::new();
-    let mut lives: BTreeMap<(NodeId, &str), &str> = BTreeMap::new();
+    let mut pools: BTreeMap<PoolId, String> = BTreeMap::new();
+    let mut lives: BTreeMap<(NodeId, &str), String> = BTreeMap::new();
     for (index, identity) in identities.iter().enumerate() {
         let Some((identity, (cookie, _))) =
             identity.as_ref().and_then(|identity| Some((identity, identity.cookie.as_ref()?)))
@@ -153,8 +153,8 @@ fn pool_of(nodes: &Nodes, identities: &Identities) -> Result<Option<PoolId>, Err
             continue;
         };
         let name = nodes.name(index);
-        pools.entry(cookie.pool).or_insert(name);
-        if let Some(other) = lives.insert((cookie.node, &identity.run_id), name) {
+        pools.entry(cookie.pool).or_insert_with(|| name.clone());
+        if let Some(other) = lives.insert((cookie.node, &identity.run_id), name.clone()) {
             let message = format!("{other} and {name} are one and the same node");
             return Err(Error::new(ErrorKind::Config, message));
         }
@@ -264,7 +264,7 @@ fn check_memory(
     Ok(())
 }
 
-fn silent<'a>(nodes: &'a Nodes, identities: &Identities) -> Vec<&'a str> {
+fn silent(nodes: &Nodes, identities: &Identities) -> Vec<String> {
     let unknown = identities.iter().enumerate().filter(|(_, identity)| identity.is_none());
     unknown.map(|(index, _)| nodes.name(index)).collect()
 }
@@ -286,7 +286,7 @@ async fn join(
     }
     let first_run = identities.iter().enumerate().find_map(|(index, identity)| {
         let (cookie, run_id) = identity.as_ref()?.cookie.as_ref()?;
-        (*cookie == FIRST.cookie(pool)).then(|| (nodes.name(index).to_owned(), run_id.clone()))
+        (*cookie == FIRST.cookie(pool)).then(|| (nodes.name(index), run_id.clone()))
     });
     let begun = set.epoch > KeeperSet::first().epoch;
     let registers = Registers::new(pool, nodes.clone(), env.clone(), &config, me, set);
@@ -332,7 +332,7 @@ impl Core {
         let view = self.view();
         for (index, identity) in identities.iter().enumerate() {
             let holds = identity.as_ref().is_some_and(|identity| identity.cookie.is_some());
-            let Some(node) = view.named(self.nodes.name(index)) else { continue };
+            let Some(node) = view.named(&self.nodes.name(index)) else { continue };
             if !holds && self.nodes.index_of(node).is_none() {
                 self.nodes.bind(node, index);
             }

@@ -166,9 +166,9 @@ impl Core {
         let deadline = Instant::now() + self.pool.config().deadline;
         let mut checked = false;
         loop {
-            let known = match checked {
-                false => self.manifests.get(queue).await?,
-                true => self.manifests.read(queue).await?,
+            let (known, silent) = match checked {
+                false => self.manifests.get_or_old(queue).await?,
+                true => (self.manifests.read(queue).await?, None),
             };
             let Some(manifest) = known else { return Ok(None) };
             let wish = Wish {
@@ -187,6 +187,13 @@ impl Core {
                         return Err(error);
                     }
                 }
+            } else if let Some(error) = silent {
+                // What is in the open segment cannot be claimed before that is closed.
+                let what = "nothing is free in closed segments";
+                return Err(Error::unavailable(format!(
+                    "queue {}: {what}, and {error}",
+                    queue.name
+                )));
             } else if let Some(open) = manifest.open_segment() {
                 if !self.holds_something(open).await {
                     return Ok(None);
@@ -434,7 +441,7 @@ impl Core {
         id: &ClaimId,
     ) -> Result<Claim, Error> {
         self.open_or_error()?;
-        let manifest = self.manifests.with_closed(queue, id.tag, id.segment).await?;
+        let (manifest, silent) = self.manifests.with_closed(queue, id.tag, id.segment).await?;
         let tag = manifest.as_ref().map(|manifest| self.tag(queue, manifest.generation));
         let segment = manifest
             .as_ref()
@@ -442,6 +449,17 @@ impl Core {
             .and_then(|manifest| manifest.segment(id.segment))
             .filter(|segment| segment.is_settled());
         let Some(segment) = segment else { return Err(no_claim(id)) };
+        if let (Some(error), Some(manifest)) = (silent, &manifest) {
+            // By a manifest that may be old one replica alone speaks for nobody.
+            let ask = |at: ReplicaAt| {
+                (at.cookie.node, Op::ReadClaim { at, claim: id.claim, fencing: id.fencing })
+            };
+            let full = self.addresses(segment, Standing::Full).into_iter().map(ask);
+            let all = ask_all::<ClaimView>(&self.pool, full.collect()).await;
+            if all.iter().any(Result::is_err) || !self.is_unsealed(manifest).await {
+                return Err(error);
+            }
+        }
         let mut failures = Vec::new();
         for at in self.addresses(segment, Standing::Full) {
             let op = Op::ReadClaim { at, claim: id.claim, fencing: id.fencing };

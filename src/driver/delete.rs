@@ -110,16 +110,23 @@ impl Core {
     async fn tag_of(
         &self,
         queue: &QueueState,
-        mut given: impl Iterator<Item = QueueTag>,
+        given: impl Iterator<Item = QueueTag>,
     ) -> Result<Option<QueueTag>, Error> {
+        let given: Vec<QueueTag> = given.collect();
+        let is_all = |tag: QueueTag| given.iter().all(|other| *other == tag);
         if let Some(known) = self.manifests.cached(queue) {
             let tag = self.tag(queue, known.generation);
-            if given.all(|other| other == tag) {
+            if is_all(tag) {
                 return Ok(Some(tag));
             }
         }
-        let now = self.manifests.read(queue).await?;
-        Ok(now.map(|manifest| self.tag(queue, manifest.generation)))
+        let (now, silent) = self.manifests.read_or_old(queue).await?;
+        let tag = now.map(|manifest| self.tag(queue, manifest.generation));
+        match silent {
+            // Another life than the one that was known may have begun.
+            Some(error) if !tag.is_some_and(is_all) => Err(error),
+            _ => Ok(tag),
+        }
     }
 
     async fn delete_in(

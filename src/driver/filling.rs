@@ -12,6 +12,7 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::ask::{Failure, Shape, ask, ask_all, ask_within};
+use super::pace::Speed;
 use super::repair::{AT_ONCE, Round};
 use super::{Core, QueueState, locked};
 use crate::error::Error;
@@ -245,7 +246,11 @@ impl Core {
         match (source, refused) {
             (Some(source), None) => {
                 let told = Op::TellEnd { at, version: segment.version, end: end.clone() };
-                self.copy(source, at, segment.version, &end).await?;
+                let speed = match full.len() < self.pool.config().copies_min {
+                    true => Speed::AtOnce,
+                    false => Speed::Paced,
+                };
+                self.copy(source, at, segment.version, &end, speed).await?;
                 self.copy_notes(source, at).await?;
                 ask::<()>(&self.pool, at.cookie.node, told).await?;
                 Ok(())
@@ -270,6 +275,7 @@ impl Core {
         target: ReplicaAt,
         version: Version,
         end: &Frontier,
+        speed: Speed,
     ) -> Result<(), Failure> {
         let read = |from| {
             let op = Op::CopyOut { at: source, from, max_bytes: COPY_BYTES };
@@ -281,6 +287,9 @@ impl Core {
             if blocks.is_empty() {
                 return Ok(());
             }
+            let sizes =
+                blocks.iter().map(|block| block.bytes.as_ref().map_or(0, |b| b.len() as u64));
+            self.pace.take(speed, sizes.sum(), self.pool.config().repair_bytes_per_second).await;
             let op = Op::CopyIn { at: target, version, blocks };
             self.ask_patiently::<Coverage>(target, op).await.map(|_| ())
         };

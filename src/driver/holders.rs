@@ -14,7 +14,7 @@ use super::ask::{Failure, Shape, ask_all, unavailable};
 use super::{Core, QueueState};
 use crate::error::Error;
 use crate::id::{Cookie, ReplicaAt, SegmentNo, Version};
-use crate::node::{NodeError, Op, Refusal};
+use crate::node::{Coverage, NodeError, Op, Refusal};
 use crate::protocol::manifest::{Manifest, Segment, Standing};
 
 /// How long to wait before an attempt that somebody else's change made fail is made again.
@@ -105,11 +105,14 @@ impl Core {
             .filter(|manifest| manifest.segment(no).is_some_and(Segment::is_settled));
         loop {
             let is_kept = kept.is_some();
-            let now = match kept.take() {
-                Some(manifest) => Some(manifest),
-                None => self.manifests.read(queue).await?,
+            let (now, silent) = match kept.take() {
+                Some(manifest) => (Some(manifest), None),
+                None => self.manifests.read_or_old(queue).await?,
             };
             let Some(manifest) = now else { return Ok(Spread::Absent) };
+            if let Some(error) = silent {
+                return self.spread_unchecked(&manifest, no, what, error, tried).await;
+            }
             let Some(segment) = manifest.segment(no).filter(|segment| !segment.lost) else {
                 return Ok(Spread::Absent);
             };
@@ -175,6 +178,47 @@ impl Core {
                 .unknown());
             }
         }
+    }
+
+    /// The same without keepers, by a manifest that may be old. It rests on this: whoever changed it
+    /// since has raised the version on a replica that it names before another one joined, and whoever
+    /// only dropped some of them left a part. So what all of them take under its version holds now.
+    /// That the queue was not deleted shows in its open segment, which would have been sealed first.
+    async fn spread_unchecked<E: Everywhere>(
+        &self,
+        manifest: &Manifest,
+        no: SegmentNo,
+        what: &E,
+        silent: Error,
+        tried: &mut bool,
+    ) -> Result<Spread<E::Answer>, Error> {
+        let enough = |segment: &&Segment| segment.full().count() >= self.pool.config().copies_min;
+        let segment = manifest.segment(no).filter(|segment| segment.is_settled()).filter(enough);
+        // One that is being filled could become full before it has heard.
+        let segment = segment.filter(|segment| segment.with(Standing::Joining).next().is_none());
+        let Some(segment) = segment else { return Err(silent) };
+        if !self.is_unsealed(manifest).await {
+            return Err(silent);
+        }
+        let full = self.addresses(segment, Standing::Full);
+        let questions = full.iter().map(|at| (*at, what.ask(*at, segment.version))).collect();
+        let each = self.ask_each::<E::Answer>(questions).await;
+        *tried |= each.iter().any(|(_, answer)| answer.as_ref().err().is_none_or(may_be_applied));
+        match judge(each, |answer| what.note(answer)) {
+            Verdict::Complete(answers) => Ok(Spread::Answered(answers)),
+            Verdict::LookAgain | Verdict::TellEnd | Verdict::Drop(..) => Err(silent),
+        }
+    }
+
+    /// Whether the manifest's open segment takes posts still, as all its replicas say.
+    pub(super) async fn is_unsealed(&self, manifest: &Manifest) -> bool {
+        let Some(open) = manifest.open_segment() else { return false };
+        let probes = open.full().map(|replica| {
+            let at = replica.at(self.pool.id());
+            (at.cookie.node, Op::Probe { at })
+        });
+        let told = ask_all::<Coverage>(&self.pool, probes.collect()).await;
+        told.iter().all(|coverage| coverage.as_ref().is_ok_and(|told| told.sealed.is_none()))
     }
 
     pub(crate) fn addresses(&self, segment: &Segment, standing: Standing) -> Vec<ReplicaAt> {

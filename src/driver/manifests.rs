@@ -105,24 +105,66 @@ impl Manifests {
         }
     }
 
-    /// The manifest in which a closed segment of one life of the queue should be: the keepers are
-    /// asked before anybody says that there is none.
+    /// The manifest as a majority of keepers has it now; or, if they do not answer, as it was known,
+    /// with the error that says so. What rests on the latter needs the consent of every replica: one
+    /// that is sealed, or has heard of a later version, refuses.
     ///
     /// # Errors
-    /// As [`Manifests::get`].
+    /// `Unavailable` if nothing is known either.
+    pub(crate) async fn read_or_old(
+        &self,
+        queue: &QueueState,
+    ) -> Result<(Option<Arc<Manifest>>, Option<Error>), Error> {
+        let error = match self.pool.registers().away() {
+            // That most of them are down is known: nobody needs to wait for them.
+            Some(error) => error,
+            None => match self.read(queue).await {
+                Ok(manifest) => return Ok((manifest, None)),
+                Err(error) if error.kind() == ErrorKind::Unavailable => error,
+                Err(error) => return Err(error),
+            },
+        };
+        match self.old(queue).filter(|manifest| manifest.alive) {
+            Some(manifest) => Ok((Some(manifest), Some(error))),
+            None => Err(error),
+        }
+    }
+
+    /// As [`Manifests::read_or_old`], asking keepers only if what is known is not fresh.
+    pub(crate) async fn get_or_old(
+        &self,
+        queue: &QueueState,
+    ) -> Result<(Option<Arc<Manifest>>, Option<Error>), Error> {
+        match self.cached(queue) {
+            Some(manifest) if manifest.alive => Ok((Some(manifest), None)),
+            _ => self.read_or_old(queue).await,
+        }
+    }
+
+    /// The manifest in which a closed segment of one life of the queue should be: the keepers are
+    /// asked before anybody says that there is none. If they do not answer: as it was known, as
+    /// [`Manifests::read_or_old`] tells it.
+    ///
+    /// # Errors
+    /// As [`Manifests::get`]; also if the segment is not in what was known.
     pub(crate) async fn with_closed(
         &self,
         queue: &QueueState,
         tag: QueueTag,
         no: SegmentNo,
-    ) -> Result<Option<Arc<Manifest>>, Error> {
-        if let Some(known) = self.cached(queue) {
+    ) -> Result<(Option<Arc<Manifest>>, Option<Error>), Error> {
+        let is_in = |known: &Arc<Manifest>| {
             let same = QueueTag::of(self.pool.id(), &queue.register, known.generation) == tag;
-            if same && known.segment(no).is_some_and(|segment| !segment.is_open()) {
-                return Ok(Some(known));
-            }
+            same && known.segment(no).is_some_and(|segment| !segment.is_open())
+        };
+        if let Some(known) = self.cached(queue).filter(is_in) {
+            return Ok((Some(known), None));
         }
-        self.read(queue).await
+        let (manifest, silent) = self.read_or_old(queue).await?;
+        match silent {
+            Some(error) if !manifest.as_ref().is_some_and(is_in) => Err(error),
+            silent => Ok((manifest, silent)),
+        }
     }
 
     /// What is known without asking, if it is fresh.

@@ -23,6 +23,8 @@ use crate::protocol::view::{PoolView, REGISTER};
 const CALM: Duration = Duration::from_secs(1);
 /// How soon a node in doubt is asked again, at first and at most.
 const DOUBT: (Duration, Duration) = (Duration::from_millis(25), Duration::from_millis(250));
+/// How often one is asked that was taken out of the pool.
+const RETIRED: Duration = Duration::from_secs(5);
 /// No node is asked more often than this.
 const PAUSE: Duration = Duration::from_millis(5);
 /// How long an answer is waited for.
@@ -86,6 +88,11 @@ impl Core {
         let mut pause = DOUBT.0;
         loop {
             self.probe(index, &mut awaited).await;
+            if slot.is_retired() {
+                // It may be added again.
+                sleep(RETIRED).await;
+                continue;
+            }
             if slot.in_doubt() {
                 sleep(pause).await;
                 pause = (pause * 3 / 2).min(DOUBT.1);
@@ -133,7 +140,7 @@ impl Core {
         quick: bool,
         awaited: &mut Awaited,
     ) -> Result<(), Error> {
-        let name = self.nodes.name(index);
+        let name = &self.nodes.name(index);
         check_settings(name, identity)?;
         let mut view = self.view();
         if !matches!(standing(&view, name, identity), Standing::Member(_)) {
@@ -165,7 +172,12 @@ impl Core {
             Standing::Stranger(node) => self.admit(index, identity, Some(node)).await,
             Standing::New => self.admit(index, identity, None).await,
             Standing::Ahead(node) => Err(misfit(name, &format!("node {node} of a newer view"))),
-            Standing::Removed(node) => Err(misfit(name, &format!("the removed node {node}"))),
+            Standing::Removed(node) => {
+                if let Some(slot) = self.nodes.slot(index) {
+                    slot.retire();
+                }
+                Err(misfit(name, &format!("node {node}, which was removed from the pool")))
+            }
             Standing::Foreign(pool) => Err(misfit(name, &format!("a node of pool {pool}"))),
         }
     }
@@ -177,7 +189,7 @@ impl Core {
         identity: &Identity,
         node: Option<NodeId>,
     ) -> Result<(), Error> {
-        let name = self.nodes.name(index).to_owned();
+        let name = self.nodes.name(index);
         let found = node.and_then(|node| Some(self.view().nodes.get(&node)?.incarnation));
         let decided = self
             .change_view(|view| {
@@ -228,7 +240,7 @@ impl Core {
             && self.nodes.health(node) == Health::Up
         {
             let name = self.nodes.name(index);
-            return Err(misfit(name, &format!("node {node}, as {} does", self.nodes.name(other))));
+            return Err(misfit(&name, &format!("node {node}, as {} does", self.nodes.name(other))));
         }
         self.nodes.bind(node, index);
         Ok(())

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
@@ -18,6 +19,7 @@ use crate::node::Op;
 use crate::pool::Pool;
 use crate::token::QueueTag;
 
+pub(crate) mod admin;
 pub(crate) mod ask;
 mod behind;
 pub(crate) mod bootstrap;
@@ -26,19 +28,23 @@ pub(crate) mod changes;
 pub(crate) mod claim;
 mod dead_letters;
 pub(crate) mod delete;
+mod emptying;
 pub(crate) mod filling;
 mod holders;
 pub(crate) mod keepers;
+pub(crate) mod lease;
 mod leftovers;
 pub(crate) mod life;
 pub(crate) mod manifests;
 pub(crate) mod membership;
 pub(crate) mod moving;
+pub(crate) mod newcomers;
 pub(crate) mod news;
 pub(crate) mod nodes;
 pub(crate) mod once;
 pub(crate) mod once_keys;
 pub(crate) mod opening;
+pub(crate) mod pace;
 pub(crate) mod post;
 pub(crate) mod quorum;
 pub(crate) mod read;
@@ -59,6 +65,9 @@ use news::News;
 /// Queues that are remembered whatever they are.
 const QUEUES_KEPT: usize = 10_000;
 
+/// How long the end of a store waits until its lease on repairs is given back.
+const RESIGN: Duration = Duration::from_millis(500);
+
 /// What all queues of a store share.
 #[derive(Debug)]
 pub(crate) struct Core {
@@ -73,6 +82,12 @@ pub(crate) struct Core {
     pub(crate) attention: Mutex<BTreeSet<String>>,
     /// Turns of those who look again because something may have changed.
     pub(crate) turns: Semaphore,
+    /// How fast copies are made that nobody waits for.
+    pub(crate) pace: pace::Pace,
+    /// Queues whose open segment is to be closed because a node is being emptied.
+    closing: Mutex<BTreeSet<String>>,
+    /// What changed since this process, the one that repairs, looked last.
+    noticed: Mutex<survey::Noticed>,
     census: census::Counting,
     tasks: Mutex<Option<JoinSet<()>>>,
     closed: AtomicBool,
@@ -121,12 +136,16 @@ impl Core {
             flying: Arc::default(),
             attention: Mutex::default(),
             turns: Semaphore::new(waiting::TURNS),
+            pace: pace::Pace::default(),
+            closing: Mutex::default(),
+            noticed: Mutex::default(),
             census: census::Counting::default(),
             tasks: Mutex::new(Some(JoinSet::new())),
             closed: AtomicBool::new(false),
         });
         core.spawn(upkeep::run(Arc::downgrade(&core)));
         core.tell_of_changes();
+        core.notice_changes();
         core
     }
 
@@ -216,6 +235,8 @@ impl Core {
         if let Some(mut tasks) = tasks {
             tasks.shutdown().await;
         }
+        // Without it others repair some seconds later; it is not worth waiting for long.
+        tokio::time::timeout(RESIGN, self.pool.resign()).await.ok();
         self.pool.close();
     }
 

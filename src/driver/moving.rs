@@ -35,13 +35,17 @@ impl Core {
         why: &str,
     ) -> Result<Arc<Manifest>, Error> {
         let _moving = queue.moving.lock().await;
-        let manifest = match self.manifests.cached(queue) {
-            Some(manifest) => manifest,
-            None => self.manifests.read(queue).await?.ok_or_else(|| not_found(queue))?,
+        let manifest = match self.manifests.get_or_old(queue).await? {
+            (Some(manifest), _) => manifest,
+            (None, _) => return Err(not_found(queue)),
         };
         let Some(segment) = manifest.open_segment().filter(|segment| segment.no == no) else {
             return Ok(manifest);
         };
+        // A sealed segment takes nothing any more: without keepers it is better left open.
+        if let Some(error) = self.pool.registers().away() {
+            return Err(unavailable(&queue.name, &format!("{why}, but {error}"), &[]));
+        }
         tracing::debug!(queue = queue.name, segment = %no, why, "moving on");
         let (sealing, next) = tokio::join!(
             self.seal(segment),

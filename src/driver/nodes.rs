@@ -1,11 +1,15 @@
 //! The connections of this process to the nodes, and how they do: who answers, who is slow.
 //!
+//! A node has a *slot* here, for ever: those that the process was given, and later those that it
+//! learnt of from the pool's register. A node that was taken out of the pool keeps its slot, retired.
+//!
 //! Health is this process's own view. A node in doubt is asked again by its prober
 //! (`driver::membership`), which alone clears it; everybody else may only cast doubt. Which life a
 //! node is in, and whether it belongs to the pool, is not known here.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -45,10 +49,10 @@ pub(crate) enum Health {
     Full,
 }
 
-/// All nodes that this process was given.
+/// All nodes that this process knows how to reach.
 #[derive(Debug)]
 pub(crate) struct Nodes {
-    slots: Vec<Slot>,
+    slots: RwLock<Vec<Arc<Slot>>>,
     bound: Mutex<BTreeMap<NodeId, usize>>,
     suspect_after: Duration,
     env: Env,
@@ -63,6 +67,8 @@ pub(crate) struct Slot {
     calls: Calls,
     /// Somebody doubts the node: its prober should look now.
     pub(crate) doubt: Notify,
+    /// It was taken out of the pool: what it does says nothing of the others.
+    retired: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -86,23 +92,9 @@ struct Trouble {
 
 impl Nodes {
     pub(crate) fn new(nodes: Vec<Arc<dyn Node>>, suspect_after: Duration, env: Env) -> Self {
-        let now = Instant::now();
-        let slots = nodes.into_iter().map(|node| Slot {
-            node,
-            // Not up before it has said who it is.
-            state: Mutex::new(State {
-                trouble: Some(Trouble { since: now, down: true, why: "not asked yet".into() }),
-                full_until: None,
-                heard: now,
-                latency: Latency::default(),
-                memory: (0, 0),
-                version: String::new(),
-            }),
-            calls: Calls::default(),
-            doubt: Notify::new(),
-        });
+        let slots = nodes.into_iter().map(|node| Arc::new(Slot::new(node)));
         Self {
-            slots: slots.collect(),
+            slots: RwLock::new(slots.collect()),
             bound: Mutex::default(),
             suspect_after,
             env,
@@ -120,15 +112,35 @@ impl Nodes {
     }
 
     pub(crate) fn slots(&self) -> std::ops::Range<usize> {
-        0..self.slots.len()
+        0..self.all().len()
     }
 
-    pub(crate) fn slot(&self, index: usize) -> Option<&Slot> {
-        self.slots.get(index)
+    fn all(&self) -> Vec<Arc<Slot>> {
+        self.slots.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(crate) fn name(&self, index: usize) -> &str {
-        self.slots.get(index).map_or("", |slot| slot.node.name())
+    pub(crate) fn slot(&self, index: usize) -> Option<Arc<Slot>> {
+        self.slots.read().unwrap_or_else(PoisonError::into_inner).get(index).cloned()
+    }
+
+    pub(crate) fn name(&self, index: usize) -> String {
+        self.slot(index).map_or_else(String::new, |slot| slot.node.name().to_owned())
+    }
+
+    /// The slot of a node of that name, a new one if there is none: and whether it is new.
+    pub(crate) fn add(&self, node: Arc<dyn Node>) -> (usize, bool) {
+        let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = slots.iter().position(|slot| slot.node.name() == node.name()) {
+            return (known, false);
+        }
+        slots.push(Arc::new(Slot::new(node)));
+        (slots.len() - 1, true)
+    }
+
+    /// The slot of a node of that name.
+    pub(crate) fn named(&self, name: &str) -> Option<usize> {
+        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+        slots.iter().position(|slot| slot.node.name() == name)
     }
 
     /// From now on `node` is the one in this slot.
@@ -145,21 +157,21 @@ impl Nodes {
         self.bound.lock().unwrap_or_else(PoisonError::into_inner).get(&node).copied()
     }
 
-    fn of(&self, node: NodeId) -> Option<&Slot> {
-        self.slots.get(self.index_of(node)?)
+    fn of(&self, node: NodeId) -> Option<Arc<Slot>> {
+        self.slot(self.index_of(node)?)
     }
 
     pub(crate) fn health(&self, node: NodeId) -> Health {
-        self.of(node).map_or(Health::Down { for_ms: u64::MAX }, Slot::health)
+        self.of(node).map_or(Health::Down { for_ms: u64::MAX }, |slot| slot.health())
     }
 
     /// Whether no answer of the node is to be expected soon.
     pub(crate) fn in_doubt(&self, node: NodeId) -> bool {
-        self.of(node).is_none_or(Slot::in_doubt)
+        self.of(node).is_none_or(|slot| slot.in_doubt())
     }
 
     pub(crate) fn metrics(&self) -> Vec<NodeMetrics> {
-        self.slots.iter().map(|slot| slot.calls.now(slot.node.name())).collect()
+        self.all().iter().map(|slot| slot.calls.now(slot.node.name())).collect()
     }
 
     /// Why the node is not up, for people; and its memory and version.
@@ -180,11 +192,11 @@ impl Nodes {
     }
 
     pub(crate) fn patience(&self, node: NodeId) -> Duration {
-        self.of(node).map_or(self.suspect_after, |slot| self.patience_of(slot))
+        self.of(node).map_or(self.suspect_after, |slot| self.patience_of(&slot))
     }
 
     pub(crate) fn patience_in(&self, index: usize) -> Duration {
-        self.slots.get(index).map_or(self.suspect_after, |slot| self.patience_of(slot))
+        self.slot(index).map_or(self.suspect_after, |slot| self.patience_of(&slot))
     }
 
     fn patience_of(&self, slot: &Slot) -> Duration {
@@ -210,7 +222,7 @@ impl Nodes {
     /// nothing about the node: it is a connection of its own.
     pub(crate) async fn watch_replica(&self, at: ReplicaAt) -> Result<Watch, NodeError> {
         let slot = self.of(at.cookie.node).ok_or_else(|| unknown(at.cookie.node))?;
-        let patience = self.patience_of(slot);
+        let patience = self.patience_of(&slot);
         timeout(patience, slot.node.watch(at)).await.unwrap_or_else(|_| {
             let reason = format!("not watched within {} ms", millis(patience));
             Err(NodeError::Unknown { node: slot.node.name().into(), reason })
@@ -225,7 +237,7 @@ impl Nodes {
         ops: Vec<Op>,
         limit: Option<Duration>,
     ) -> Answer {
-        let Some(slot) = self.slots.get(index) else {
+        let Some(slot) = self.slot(index) else {
             return Err(NodeError::Unreached {
                 node: String::new(),
                 reason: "no such node".into(),
@@ -233,7 +245,7 @@ impl Nodes {
         };
         let (asked, kind, start) = (ops.len(), CallKind::of(&ops), Instant::now());
         let span = spans::of_node(slot.node.name(), kind.name(), asked);
-        let patience = self.patience_of(slot);
+        let patience = self.patience_of(&slot);
         let mut call = slot.node.call(ops);
         let answer = match limit {
             Some(limit) if limit < patience => timeout_at(start + limit, &mut call).await.ok(),
@@ -270,7 +282,7 @@ impl Nodes {
                 spans::node_failed(&span, error);
             }
         }
-        self.learn(index, slot, &answer, took, patience);
+        self.learn(index, &slot, &answer, took, patience);
         answer
     }
 
@@ -306,8 +318,10 @@ impl Nodes {
     /// What a node may take to be no slower than the others. When most of them are in doubt it is
     /// the machine or the network, and any answer tells what is usual now.
     fn usual_among_nodes(&self) -> Duration {
-        let up = self.slots.iter().filter(|slot| !slot.in_doubt());
-        if 2 * up.clone().count() < self.slots.len() {
+        let mut slots = self.all();
+        slots.retain(|slot| !slot.is_retired());
+        let up = slots.iter().filter(|slot| !slot.in_doubt());
+        if 2 * up.clone().count() < slots.len() {
             return Duration::MAX;
         }
         up.map(|slot| self.patience_of(slot)).max().unwrap_or_default()
@@ -334,7 +348,7 @@ impl Nodes {
 
     /// The node is slow, or (`down`) not to be used at all.
     pub(crate) fn doubt(&self, index: usize, why: &str, down: bool) {
-        let Some(slot) = self.slots.get(index) else { return };
+        let Some(slot) = self.slot(index) else { return };
         let mut state = slot.state();
         let news = match &mut state.trouble {
             Some(trouble) => {
@@ -362,7 +376,8 @@ impl Nodes {
 
     /// The node answered in time, as itself, with this identity.
     pub(crate) fn cleared(&self, index: usize, identity: &Identity) {
-        let Some(slot) = self.slots.get(index) else { return };
+        let Some(slot) = self.slot(index) else { return };
+        slot.retired.store(false, Ordering::Relaxed);
         let (used, limit) = identity.memory;
         let full = limit > 0 && used / 97 >= limit / 100;
         let now = Instant::now();
@@ -387,6 +402,34 @@ impl Nodes {
 }
 
 impl Slot {
+    fn new(node: Arc<dyn Node>) -> Self {
+        let now = Instant::now();
+        Self {
+            node,
+            // Not up before it has said who it is.
+            state: Mutex::new(State {
+                trouble: Some(Trouble { since: now, down: true, why: "not asked yet".into() }),
+                full_until: None,
+                heard: now,
+                latency: Latency::default(),
+                memory: (0, 0),
+                version: String::new(),
+            }),
+            calls: Calls::default(),
+            doubt: Notify::new(),
+            retired: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether the node has been taken out of the pool.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

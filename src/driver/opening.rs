@@ -106,13 +106,14 @@ impl Core {
         self: &Arc<Self>,
         queue: &QueueState,
     ) -> Result<Arc<Manifest>, Error> {
-        let known = match self.manifests.get(queue).await {
-            // Without keepers an open segment goes on: its replicas say whether it is sealed.
-            Err(error) => self.manifests.old(queue).filter(|m| m.alive).ok_or(error)?,
-            Ok(manifest) => manifest.ok_or_else(|| not_found(queue))?,
-        };
+        // Without keepers an open segment goes on: its replicas say whether it is sealed.
+        let (known, silent) = self.manifests.get_or_old(queue).await?;
+        let known = known.ok_or_else(|| not_found(queue))?;
         if known.open_segment().is_some() {
             return Ok(known);
+        }
+        if let Some(error) = silent {
+            return Err(error);
         }
         let _moving = queue.moving.lock().await;
         let known = self.manifests.get(queue).await?.ok_or_else(|| not_found(queue))?;

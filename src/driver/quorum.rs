@@ -11,9 +11,10 @@ use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep};
 
+use super::nodes::Health;
 use super::registers::Registers;
 use crate::error::{Error, ErrorKind};
-use crate::id::{Cookie, Epoch};
+use crate::id::{Cookie, Epoch, NodeId};
 use crate::node::{Op, Refusal, Reply};
 use crate::protocol::register::Count;
 use crate::protocol::view::{KeeperSet, Member};
@@ -57,6 +58,29 @@ impl Registers {
     /// The newest set of keepers that this process knows.
     pub(crate) fn keepers(&self) -> Arc<KeeperSet> {
         self.keepers.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Why no majority of the keepers can answer, if that is known: so many of them are down.
+    pub(crate) fn away(&self) -> Option<Error> {
+        let set = self.keepers();
+        let is_down =
+            |member: &&Member| matches!(self.nodes.health(member.node), Health::Down { .. });
+        let down: Vec<Member> = set.members.iter().filter(is_down).copied().collect();
+        if set.members.len() - down.len() >= set.majority() {
+            return None;
+        }
+        let names: Vec<String> = down.iter().map(|member| self.name_of(member.node)).collect();
+        Some(Error::unavailable(format!(
+            "{} of {} keepers are down ({}), and what changes a queue's segments needs most of them",
+            down.len(),
+            set.members.len(),
+            names.join(", ")
+        )))
+    }
+
+    fn name_of(&self, node: NodeId) -> String {
+        let name = self.nodes.index_of(node).map(|index| self.nodes.name(index));
+        name.unwrap_or_else(|| format!("node {node}"))
     }
 
     /// Takes a set of keepers that was decided, if it is newer. Returns whether it was.
@@ -190,11 +214,13 @@ impl Registers {
     /// and none knew a newer set: then what the keepers forgot is lost.
     async fn look_around(&self) -> bool {
         let known = self.keepers().epoch;
-        let slots = self.nodes.slots();
+        let is_in_use =
+            |slot: &usize| self.nodes.slot(*slot).is_some_and(|slot| !slot.is_retired());
+        let slots: Vec<usize> = self.nodes.slots().filter(is_in_use).collect();
         let ask = |slot| self.nodes.ask_slot(slot, vec![Op::Identity], Some(PHASE_LIMIT));
-        let answers = join_all(slots.clone().map(ask)).await;
+        let answers = join_all(slots.iter().copied().map(ask)).await;
         let mut all = true;
-        for (slot, answer) in slots.zip(answers) {
+        for (slot, answer) in slots.into_iter().zip(answers) {
             let Ok(Some(Reply::Identity(identity))) = answer.map(|mut replies| replies.pop())
             else {
                 all = false;
@@ -218,7 +244,7 @@ impl Registers {
             .members
             .iter()
             .filter_map(|member| self.nodes.index_of(member.node))
-            .map(|index| self.nodes.name(index).to_owned())
+            .map(|index| self.nodes.name(index))
             .collect();
         let message = format!(
             "the pool's registers are lost: most of the keepers ({}) have forgotten everything",

@@ -83,16 +83,9 @@ impl Core {
         let deadline = Instant::now() + self.pool.config().deadline;
         let nothing = || MessagePage { messages: Vec::new(), marker: options.marker.clone() };
         let mut checked = false;
-        let mut keepers_silent = None;
-        let mut manifest = match self.manifests.get(queue).await {
-            Err(error) => {
-                // An open segment needs no keepers: each of its replicas is asked.
-                keepers_silent = Some(error.copy());
-                self.manifests.old(queue).filter(|m| m.alive).ok_or(error)?
-            }
-            Ok(Some(manifest)) => manifest,
-            Ok(None) => return Ok(nothing()),
-        };
+        // An open segment needs no keepers: each of its replicas is asked.
+        let (manifest, keepers_silent) = self.manifests.get_or_old(queue).await?;
+        let Some(mut manifest) = manifest else { return Ok(nothing()) };
         let mut walk = match self.begin(queue, &manifest, options, deadline) {
             Ok(walk) => walk,
             // The marker may be of a life or a segment that this process has not heard of.

@@ -35,6 +35,15 @@ pub(super) const AT_ONCE: usize = 32;
 /// Blocks of them, about: what is named as joining is waited for by others.
 const BLOCKS_AT_ONCE: u64 = 8_192;
 
+/// How far a repair goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Goal {
+    /// `copies_min` full replicas of each segment: urgent, whoever notices it.
+    Enough,
+    /// `copies` of them, on nodes that stay.
+    Whole,
+}
+
 /// What one round of repairs came to.
 #[derive(Debug, PartialEq)]
 pub(super) enum Round {
@@ -58,9 +67,9 @@ impl Core {
         self.spawn(async move {
             let Some(core) = core.upgrade() else { return };
             tracing::debug!(queue = queue.name, segment = %no, "repairing");
-            if core.restore(&queue, core.pool.config().copies_min).await {
+            if core.restore(&queue, Goal::Enough).await {
                 // What was so short is short still: the next fault would be one too many.
-                core.restore(&queue, core.pool.config().copies).await;
+                core.restore(&queue, Goal::Whole).await;
             }
         });
     }
@@ -74,12 +83,12 @@ impl Core {
         }
     }
 
-    /// Brings all closed segments of a queue to `copies` full replicas, as far as nodes allow.
+    /// Brings all closed segments of a queue to that many full replicas, as far as nodes allow.
     /// Whether it has, and there was something to do.
-    pub(crate) async fn restore(self: &Arc<Self>, queue: &Arc<QueueState>, copies: usize) -> bool {
+    pub(crate) async fn restore(self: &Arc<Self>, queue: &Arc<QueueState>, goal: Goal) -> bool {
         let Ok(_repairing) = queue.repairing.try_lock() else { return false };
         for rounds in 0..ROUNDS {
-            match self.round(queue, copies).await {
+            match self.round(queue, goal).await {
                 Round::Mended => {}
                 Round::Whole => {
                     *locked(&queue.repair_failed) = None;
@@ -129,15 +138,15 @@ impl Core {
 
     /// One round: drops what is lost, saves what has lost all, gives up to [`AT_ONCE`] segments
     /// one more replica each, those with the fewest first.
-    async fn round(self: &Arc<Self>, queue: &Arc<QueueState>, copies: usize) -> Round {
-        let round = self.try_round(queue, copies).await;
+    async fn round(self: &Arc<Self>, queue: &Arc<QueueState>, goal: Goal) -> Round {
+        let round = self.try_round(queue, goal).await;
         round.unwrap_or_else(|error| Round::Failed(error.to_string()))
     }
 
     async fn try_round(
         self: &Arc<Self>,
         queue: &Arc<QueueState>,
-        copies: usize,
+        goal: Goal,
     ) -> Result<Round, Error> {
         let Some(manifest) = self.manifests.get(queue).await? else { return Ok(Round::Whole) };
         let pool = self.pool.id();
@@ -161,8 +170,17 @@ impl Core {
             self.drop_replicas(queue, &lost).await?;
             return Ok(Round::Mended);
         }
-        let mut short: Vec<&Segment> =
-            held().filter(|segment| segment.full().count() < copies).collect();
+        if goal == Goal::Whole && self.can_release(&manifest) && self.move_off(queue).await? {
+            return Ok(Round::Mended);
+        }
+        let config = self.pool.config();
+        let is_thin = |segment: &Segment| segment.full().count() < config.copies_min;
+        let mut short: Vec<&Segment> = held()
+            .filter(|segment| match goal {
+                Goal::Enough => is_thin(segment),
+                Goal::Whole => self.lasting_copies(segment) < config.copies,
+            })
+            .collect();
         let count = short.len();
         short.retain(|s| s.full().any(|replica| self.pool.usable(replica.cookie(pool))));
         if short.is_empty() {
@@ -182,7 +200,7 @@ impl Core {
                 None => free.push(segment),
             }
         }
-        let is_urgent = copies <= self.pool.config().copies_min;
+        let is_urgent = goal == Goal::Enough || free.iter().any(|segment| is_thin(segment));
         if free.is_empty() || (!taken.is_empty() && !is_urgent) {
             // Several at it would only be in each other's way.
             return self.help(queue, taken, is_urgent).await;
@@ -194,7 +212,7 @@ impl Core {
             blocks += segment.end.as_ref().map_or(0, frontier::blocks);
             fits
         });
-        match self.copy_segments(queue, &manifest, &free, copies).await? {
+        match self.copy_segments(queue, &manifest, &free, goal).await? {
             Round::Failed(_) if !taken.is_empty() => self.help(queue, taken, is_urgent).await,
             round => Ok(round),
         }
@@ -207,7 +225,7 @@ impl Core {
         queue: &Arc<QueueState>,
         manifest: &Manifest,
         segments: &[&Segment],
-        copies: usize,
+        goal: Goal,
     ) -> Result<Round, Error> {
         let mut opening: Vec<BoxFuture<'_, Result<Option<Job>, Failure>>> = Vec::new();
         for segment in segments {
@@ -229,7 +247,17 @@ impl Core {
             .manifests
             .change(queue, |now| {
                 let same = now.generation == manifest.generation;
-                let add = |any, job: &Job| now.add_joining(job.segment.no, job.at, copies) | any;
+                let add = |any, job: &Job| {
+                    let copies = match goal {
+                        Goal::Enough => self.pool.config().copies_min,
+                        Goal::Whole => self.pool.config().copies,
+                    };
+                    let counts = |replica: &Replica| match goal {
+                        Goal::Enough => true,
+                        Goal::Whole => self.counts(&job.segment, replica),
+                    };
+                    now.add_joining(job.segment.no, job.at, copies, counts) | any
+                };
                 same && jobs.iter().fold(false, add)
             })
             .await?;

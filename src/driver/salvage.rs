@@ -9,6 +9,7 @@
 use std::sync::Arc;
 
 use super::ask::{Failure, ask};
+use super::pace::Speed;
 use super::{Core, QueueState};
 use crate::error::Error;
 use crate::id::{ReplicaAt, Version};
@@ -128,7 +129,7 @@ impl Core {
             let other = other.at(self.pool.id());
             // What a joining one remembers of blocks to come is known of them once they are there.
             let filled = match is_joining {
-                true => self.copy(at, other, segment.version, end).await,
+                true => self.copy(at, other, segment.version, end, Speed::AtOnce).await,
                 false => Ok(()),
             };
             let merged = match filled {

@@ -1,9 +1,10 @@
 //! What nobody asks for: segments whose messages have ended leave, copies are restored, open
 //! segments on nodes that died are closed, forgotten replicas are wiped.
 //!
-//! Every process does this for the queues that it has met, and once for all queues when a node
-//! came back empty. All of it may be done by several at once: each step is a compare-and-set or
-//! idempotent.
+//! One process does this for all queues: the one that holds the lease on repairs
+//! (`driver::lease`). The others do, for the queues that they have met, what does not wait: copies of
+//! segments that have fewer than `copies_min`, and the next open segment where a node died. All of it
+//! may be done by several at once: each step is a compare-and-set or idempotent.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -12,9 +13,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::ask::ask;
+use super::emptying::DOWN_MS;
+use super::repair::Goal;
+use super::survey::Scope;
 use super::{Core, QueueState, locked};
 use crate::error::Error;
-use crate::id::{NodeId, ReplicaAt, SegmentNo};
+use crate::id::{Incarnation, NodeId, ReplicaAt, SegmentNo};
 use crate::node::{DueReplicas, Op, Refusal, SegmentOf, Stats};
 use crate::pool::Health;
 use crate::protocol::manifest::{Manifest, Replica, Segment, Standing};
@@ -26,8 +30,6 @@ const ROUND: Duration = Duration::from_secs(1);
 /// How long a missing copy is waited for while enough others are there: a hiccup must not copy
 /// the pool.
 const COPY_AFTER: Duration = Duration::from_millis(400);
-/// How long a node may be down before its replicas of open segments are given up.
-const DOWN_MS: u64 = 1_000;
 /// Replicas looked at in one round and node.
 const DUE_AT_ONCE: u32 = 64;
 /// When a due replica that has not ended is looked at again.
@@ -38,7 +40,7 @@ pub(crate) async fn run(core: Weak<Core>) {
     let Some(mut changes) = core.upgrade().map(|core| core.pool.watch()) else { return };
     let mut last_round = Instant::now();
     let mut short_since: BTreeMap<String, Instant> = BTreeMap::new();
-    let mut surveyed = None;
+    let mut surveyed = (Vec::new(), false);
     loop {
         let changed = tokio::select! {
             biased;
@@ -52,12 +54,13 @@ pub(crate) async fn run(core: Weak<Core>) {
         };
         let Some(core) = core.upgrade() else { return };
         core.look_for_ended().await;
-        let version = core.pool.view().version;
-        if surveyed != Some(version) {
-            surveyed = Some(version);
-            let weak = Arc::downgrade(&core);
-            core.spawn(super::survey::run(weak));
+        let lives = core.lives();
+        let (is_news, repairs) = (lives != surveyed.0, core.pool.repairs());
+        if is_news || (repairs && !surveyed.1) {
+            let scope = if repairs { Scope::All } else { Scope::Thin };
+            core.spawn(super::survey::run(Arc::downgrade(&core), scope));
         }
+        surveyed = (lives, repairs);
         let queues = match changed || last_round.elapsed() >= ROUND {
             true => core.known(),
             // What has been short for long enough does not wait for the next round.
@@ -72,7 +75,10 @@ pub(crate) async fn run(core: Weak<Core>) {
         }
         if last_round.elapsed() >= ROUND {
             last_round = Instant::now();
-            core.look_at_due().await;
+            if core.pool.repairs() {
+                core.look_at_noticed().await;
+                core.look_at_due().await;
+            }
         }
     }
 }
@@ -88,8 +94,12 @@ impl Core {
             short_since.remove(&queue.register);
             return;
         };
+        let repairs = self.pool.repairs();
+        if repairs && manifest.open_segment().is_some_and(|open| self.has_leaving(open)) {
+            self.close_soon(queue);
+        }
         if let Some(open) = manifest.open_segment()
-            && self.should_close(open)
+            && (self.misses_replica(open) || (repairs && self.could_be_wider(open)))
         {
             let (core, queue, no) = (Arc::downgrade(self), Arc::clone(queue), open.no);
             self.spawn(async move {
@@ -101,14 +111,19 @@ impl Core {
         }
         let config = self.pool.config();
         let fewest = manifest.settled().map(|segment| self.standing_copies(segment)).min();
-        let copies = match fewest {
-            Some(fewest) if fewest < config.copies_min => config.copies_min,
-            Some(fewest) if fewest < config.copies && self.could_copy(&manifest) => {
+        let is_short = || {
+            let fewest = manifest.settled().map(|segment| self.lasting_copies(segment)).min();
+            fewest.is_some_and(|fewest| fewest < config.copies) && self.could_copy(&manifest)
+        };
+        let goal = match fewest {
+            Some(fewest) if fewest < config.copies_min => Goal::Enough,
+            _ if repairs && self.can_release(&manifest) => Goal::Whole,
+            _ if repairs && is_short() => {
                 let since = short_since.entry(queue.register.clone()).or_insert_with(Instant::now);
                 if since.elapsed() < COPY_AFTER {
                     return;
                 }
-                config.copies
+                Goal::Whole
             }
             _ => {
                 short_since.remove(&queue.register);
@@ -122,7 +137,7 @@ impl Core {
         let (core, queue) = (Arc::downgrade(self), Arc::clone(queue));
         self.spawn(async move {
             if let Some(core) = core.upgrade() {
-                core.restore(&queue, copies).await;
+                core.restore(&queue, goal).await;
             }
         });
     }
@@ -141,21 +156,33 @@ impl Core {
     fn could_copy(&self, manifest: &Manifest) -> bool {
         let nodes = self.candidates();
         let copies = self.pool.config().copies;
-        let mut short = manifest.settled().filter(|s| self.standing_copies(s) < copies);
+        let mut short = manifest.settled().filter(|s| self.lasting_copies(s) < copies);
         short.any(|segment| {
-            nodes
-                .iter()
-                .any(|candidate| segment.full().all(|replica| replica.node() != candidate.node))
+            nodes.iter().any(|candidate| {
+                // A node that came back empty is as good as any other.
+                let mut kept = segment.full().filter(|replica| !self.has_lost(replica));
+                kept.all(|replica| replica.node() != candidate.node)
+            })
         })
     }
 
-    /// Whether an open segment should be closed although nobody posts to it: a replica is gone,
-    /// or it has fewer than it could.
-    fn should_close(&self, open: &Segment) -> bool {
+    /// Whether a replica of an open segment is gone: it should be closed although nobody posts to it.
+    pub(crate) fn misses_replica(&self, open: &Segment) -> bool {
         let gone = |node: NodeId| matches!(self.pool.health(node), Health::Down { for_ms } if for_ms >= DOWN_MS);
-        let replicas = open.replicas.len();
         open.full().any(|replica| self.has_lost(replica) || gone(replica.node()))
-            || (replicas < self.pool.config().copies && self.candidates().len() > replicas)
+    }
+
+    /// Whether an open segment has fewer replicas than the next one could have.
+    pub(crate) fn could_be_wider(&self, open: &Segment) -> bool {
+        let replicas = open.replicas.len();
+        replicas < self.pool.config().copies && self.candidates().len() > replicas
+    }
+
+    /// What segments lost copies by, or have to move for, when it changes.
+    fn lives(&self) -> Vec<(NodeId, Incarnation, bool)> {
+        let view = self.pool.view();
+        let nodes = view.nodes.iter();
+        nodes.map(|(node, entry)| (*node, entry.incarnation, entry.draining)).collect()
     }
 
     /// Takes segments out of manifests whose messages have all ended.

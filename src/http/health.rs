@@ -1,5 +1,5 @@
-//! `GET /v2/health`: whether the storage answers, and whether each kind of call works, tried on a
-//! queue made for it.
+//! `GET /v2/health`: whether the storage answers, how the pool does, and whether each kind of call
+//! works, tried on a queue made for it.
 //!
 //! It is for people and for monitoring, not for load balancers: it posts and deletes messages.
 //! `/v2/ping` asks for little.
@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::response::Response;
 use serde::Serialize;
 use serde_json::{Map, Value};
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::json;
@@ -20,6 +21,8 @@ use crate::{
 
 /// Messages that are posted for it.
 const MESSAGES: usize = 100;
+/// How long the look at all queues may take.
+const LOOKING: Duration = Duration::from_secs(10);
 /// Messages taken at once.
 const SOME: usize = 10;
 /// The project of the queues: no header can name it, since it has a line's end.
@@ -28,7 +31,19 @@ const PROJECT: &str = "roundelay\nhealth";
 #[derive(Serialize)]
 struct Health {
     storage_reachable: bool,
+    pool: Option<OfPool>,
     operation_status: Map<String, Value>,
+}
+
+/// How the nodes and the copies do.
+#[derive(Serialize)]
+struct OfPool {
+    healthy: bool,
+    troubles: Vec<String>,
+    repairer: Option<String>,
+    repairs: bool,
+    segments_under_replicated: u64,
+    segments_lost: u64,
 }
 
 /// What became of one call.
@@ -117,5 +132,20 @@ pub(super) async fn show(call: &Call) -> Response {
             Err(error) => tracing::error!(%error, "the health check did not end"),
         }
     }
-    json::ok(&Health { storage_reachable, operation_status: tried })
+    let pool = match timeout(LOOKING, call.store().admin().health()).await {
+        Ok(Ok(health)) => Some(OfPool {
+            healthy: health.healthy,
+            troubles: health.troubles,
+            repairer: health.repairer,
+            repairs: call.store().status().repairs,
+            segments_under_replicated: health.segments_under_replicated,
+            segments_lost: health.segments_lost,
+        }),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "how the pool does cannot be told");
+            None
+        }
+        Err(_) => None,
+    };
+    json::ok(&Health { storage_reachable, pool, operation_status: tried })
 }

@@ -123,6 +123,8 @@ pub struct Identity {
     pub keeper: Option<KeeperState>,
     /// Bytes used, and the limit (0: none).
     pub memory: (u64, u64),
+    /// The node's clock, in milliseconds since the epoch; 0: it does not tell.
+    pub now_ms: u64,
     /// The server's version, for people.
     pub version: String,
 }

@@ -29,9 +29,11 @@ pub(crate) fn standing(view: &PoolView, name: &str, identity: &Identity) -> Stan
     let node = match &identity.cookie {
         Some((held, _)) if held.pool != view.pool => return Standing::Foreign(held.pool),
         Some((held, _)) => held.node,
-        None => match view.named(name) {
-            Some(node) => node,
-            None => return Standing::New,
+        None => match (view.named(name), view.removed.get(name)) {
+            (Some(node), _) => node,
+            // Settings that still name it do not bring it back.
+            (None, Some(node)) => return Standing::Removed(*node),
+            (None, None) => return Standing::New,
         },
     };
     let Some(entry) = view.nodes.get(&node) else {
@@ -83,6 +85,7 @@ mod tests {
             unsafe_settings: Vec::new(),
             keeper: None,
             memory: (0, 0),
+            now_ms: 0,
             version: String::new(),
         }
     }
@@ -103,8 +106,9 @@ mod tests {
         assert_eq!(judge(&view, "a", "run", Some((8, 1, 1, "run"))), Standing::Foreign(PoolId(8)));
         assert_eq!(judge(&view, "a", "run", Some((9, 1, 2, "run"))), Standing::Ahead(one));
         assert_eq!(judge(&view, "a", "run", Some((9, 7, 1, "run"))), Standing::Ahead(NodeId(7)));
-        view.nodes.remove(&one);
+        view.remove(one);
         assert_eq!(judge(&view, "a", "run", Some((9, 1, 1, "run"))), Standing::Removed(one));
+        assert_eq!(judge(&view, "a", "next", None), Standing::Removed(one), "emptied since");
     }
 
     #[test]

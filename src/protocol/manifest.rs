@@ -326,12 +326,50 @@ impl Manifest {
         any && self.changed()
     }
 
-    /// Names a replica as being filled, if the segment has room for one more of `copies`.
-    pub(crate) fn add_joining(&mut self, no: SegmentNo, at: ReplicaAt, copies: usize) -> bool {
+    /// Takes the replicas that `leaves` names out of every closed segment of which at least
+    /// `copies` full replicas satisfy `stays`. Returns them, and whether anything changed.
+    ///
+    /// What leaves is forgotten, not dropped: nobody will look for it any more. Those that stay
+    /// have taken every operation that succeeded, so it takes nothing with it (Q1, Q8).
+    pub(crate) fn release(
+        &mut self,
+        copies: usize,
+        stays: impl Fn(&Replica) -> bool,
+        leaves: impl Fn(&Replica) -> bool,
+    ) -> (Vec<Replica>, bool) {
+        let mut released = Vec::new();
+        for segment in self.segments.iter_mut().filter(|segment| !segment.is_open()) {
+            let remain = segment.full().filter(|r| stays(r) && !leaves(r)).count();
+            let before = released.len();
+            if segment.lost || remain >= copies.max(1) {
+                released.extend(segment.replicas.iter().filter(|replica| leaves(replica)));
+                segment.replicas.retain(|replica| !leaves(replica));
+            }
+            if released.len() > before {
+                segment.version = Version(segment.version.0 + 1);
+            }
+        }
+        let changed = !released.is_empty() && self.changed();
+        (released, changed)
+    }
+
+    /// Names a replica as being filled, if fewer than `copies` of those that `counts` are full or
+    /// being filled.
+    pub(crate) fn add_joining(
+        &mut self,
+        no: SegmentNo,
+        at: ReplicaAt,
+        copies: usize,
+        counts: impl Fn(&Replica) -> bool,
+    ) -> bool {
         let Some(segment) = self.segment_mut(no).filter(|segment| !segment.is_open()) else {
             return false;
         };
-        let present = segment.full().count() + segment.with(Standing::Joining).count();
+        let present = segment
+            .replicas
+            .iter()
+            .filter(|r| matches!(r.standing, Standing::Full | Standing::Joining) && counts(r))
+            .count();
         let known = segment.replicas.iter().any(|replica| {
             replica.node == at.cookie.node
                 && matches!(replica.standing, Standing::Full | Standing::Joining)

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind};
-use crate::id::{Cookie, Epoch, Incarnation, NodeId, PoolId, Version};
+use crate::id::{Cookie, Epoch, Incarnation, NodeId, PoolId, ProducerId, Version};
 
 /// The register that holds the view.
 pub(crate) const REGISTER: &str = "pool";
@@ -32,6 +32,21 @@ pub(crate) struct PoolView {
     pub(crate) keepers_wanted: usize,
     /// The id of the node that is added next.
     pub(crate) next_node: u16,
+    /// Nodes that were taken out, by address: they do not come back by themselves.
+    #[serde(default)]
+    pub(crate) removed: BTreeMap<String, NodeId>,
+    /// The process that restores copies in the background, if there is one.
+    #[serde(default)]
+    pub(crate) repairer: Option<Repairer>,
+}
+
+/// Who holds the lease on repairs: one process at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Repairer {
+    /// The process.
+    pub(crate) by: ProducerId,
+    /// Raised each time that the lease changes hands.
+    pub(crate) term: u64,
 }
 
 /// A node of the pool.
@@ -116,6 +131,8 @@ impl PoolView {
             keepers: KeeperSet::first(),
             keepers_wanted,
             next_node: FIRST.node.0 + 1,
+            removed: BTreeMap::new(),
+            repairer: None,
         }
     }
 
@@ -163,8 +180,45 @@ impl PoolView {
             zone: None,
             draining: false,
         };
+        self.removed.remove(name);
         self.nodes.insert(node, entry);
         Ok(node)
+    }
+
+    /// Takes a node out for good: what it held counts as lost from then on.
+    pub(crate) fn remove(&mut self, node: NodeId) -> bool {
+        let Some(entry) = self.nodes.remove(&node) else { return false };
+        self.removed.insert(entry.name, node);
+        true
+    }
+
+    /// Whether the node is being emptied.
+    pub(crate) fn is_draining(&self, node: NodeId) -> bool {
+        self.nodes.get(&node).is_some_and(|entry| entry.draining)
+    }
+
+    /// Nodes that stay: those that are not being emptied.
+    pub(crate) fn staying(&self) -> usize {
+        self.nodes.values().filter(|entry| !entry.draining).count()
+    }
+
+    /// The lease on repairs goes to `by`, if `seen` holds it still.
+    pub(crate) fn hand_over(&mut self, seen: Option<Repairer>, by: ProducerId) -> bool {
+        if self.repairer != seen {
+            return false;
+        }
+        let term = seen.map_or(0, |repairer| repairer.term) + 1;
+        self.repairer = Some(Repairer { by, term });
+        true
+    }
+
+    /// `by` gives the lease on repairs back.
+    pub(crate) fn resign(&mut self, by: ProducerId) -> bool {
+        let held = self.repairer.is_some_and(|repairer| repairer.by == by);
+        if held {
+            self.repairer = None;
+        }
+        held
     }
 
     /// The set of keepers that should follow, if another one should.
@@ -307,9 +361,36 @@ mod tests {
     }
 
     #[test]
+    fn a_removed_node_stays_away_until_it_is_added_again() {
+        let mut view = view(3);
+        let node = view.named("n2").unwrap();
+        let old = view.cookie(node).unwrap();
+        assert!(view.remove(node) && !view.remove(node));
+        assert!(view.is_lost(old));
+        assert_eq!(view.removed.get("n2"), Some(&node));
+        let again = view.add("n2").unwrap();
+        assert!(again > node && view.removed.is_empty(), "an id is never used twice");
+        assert!(view.is_lost(old));
+    }
+
+    #[test]
+    fn the_lease_changes_hands_only_as_whoever_takes_it_has_seen_it() {
+        let mut view = view(3);
+        let (one, two) = (ProducerId(1), ProducerId(2));
+        assert!(view.hand_over(None, one));
+        let first = view.repairer;
+        assert!(!view.hand_over(None, two), "somebody was faster");
+        assert!(view.hand_over(first, two) && view.repairer.unwrap().term == 2);
+        assert!(!view.resign(one) && view.resign(two));
+        assert_eq!(view.repairer, None);
+    }
+
+    #[test]
     fn views_and_sets_survive_their_encoding() {
         let mut view = view(3);
+        view.hand_over(None, ProducerId(7));
         view.keepers = view.next_keepers(&ids([1, 2, 3]), &ids([])).unwrap();
+        view.remove(NodeId(2));
         assert_eq!(PoolView::decode(&view.encode().unwrap()).unwrap(), view);
         let set = view.keepers;
         assert_eq!(KeeperSet::decode(&set.encode().unwrap()).unwrap(), set);

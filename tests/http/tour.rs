@@ -109,6 +109,8 @@ async fn health_tries_every_kind_of_call_and_leaves_nothing_behind() {
     let api = with_admin().await.having("x-roles", Some("admin"));
     let health = api.get("/v2/health").await.is(200).json();
     assert_eq!(health["storage_reachable"], true);
+    assert_eq!(health["pool"]["healthy"], true, "{health}");
+    assert_eq!(health["pool"]["segments_lost"], 0);
     let tried = health["operation_status"].as_object().unwrap();
     let names: Vec<&str> = tried.keys().map(String::as_str).collect();
     let wanted = [

@@ -128,6 +128,7 @@ impl Pair {
                 identity.run_id.clear();
                 identity.version.clear();
                 identity.memory = (0, 0);
+                identity.now_ms = 0;
                 identity.durable = false;
                 if let Some((_, run_id)) = &mut identity.cookie {
                     run_id.clear();

@@ -10,6 +10,8 @@ mod faulty;
 mod hazards;
 mod journal;
 mod memory;
+#[cfg(feature = "cli")]
+mod pool_cli;
 mod queue;
 #[cfg(feature = "cli")]
 mod readme;

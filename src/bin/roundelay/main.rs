@@ -46,7 +46,7 @@ enum Command {
     Claim(claim::Args),
     /// Create, delete, list and look at queues
     Queue(queue::Args),
-    /// Look at the pool
+    /// Look after the pool: its nodes, and whether copies are whole
     Pool(pool::Args),
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use roundelay::http::{Connections, EncryptionKeys, ServiceOptions};
-use roundelay::{Config, Project, Queue, QueueName, Store, StoreBuilder};
+use roundelay::{Config, Finding, Project, Queue, QueueName, Store, StoreBuilder};
 use serde::Deserialize;
 
 use crate::auth::Auth;
@@ -34,6 +34,9 @@ pub(crate) struct StoreArgs {
     /// Nodes that keep the list of queues, when the pool is new [default: 3]
     #[arg(long, value_name = "N", global = true, env = "ROUNDELAY_KEEPERS")]
     keepers: Option<usize>,
+    /// Bytes a second that are copied at most to restore copies; 0: no limit [default: 64 MiB]
+    #[arg(long, value_name = "BYTES", global = true, env = "ROUNDELAY_REPAIR_BYTES_PER_SECOND")]
+    repair_bytes_per_second: Option<u64>,
     /// Configuration file (TOML)
     #[arg(long, value_name = "FILE", global = true, env = "ROUNDELAY_CONFIG")]
     config: Option<PathBuf>,
@@ -68,6 +71,7 @@ struct File {
     copies: Option<usize>,
     copies_min: Option<usize>,
     keepers: Option<usize>,
+    repair_bytes_per_second: Option<u64>,
     encryption_keys: Option<PathBuf>,
     log: Option<String>,
     service: ServiceOptions,
@@ -104,6 +108,8 @@ impl StoreArgs {
         let copies_min = config.copies_min.min(config.copies);
         config.copies_min = self.copies_min.or(file.copies_min).unwrap_or(copies_min);
         config.keepers = self.keepers.or(file.keepers).unwrap_or(config.keepers);
+        let pace = self.repair_bytes_per_second.or(file.repair_bytes_per_second);
+        config.repair_bytes_per_second = pace.unwrap_or(config.repair_bytes_per_second);
         config.check().map_err(|error| Failure::Usage(error.to_string()))?;
         Ok(Settings {
             listen: file.listen,
@@ -158,6 +164,17 @@ impl Settings {
 
     /// The store on the nodes.
     pub(crate) async fn open(&self) -> Result<Store, Failure> {
+        self.need_nodes()?;
+        Ok(self.builder().open().await?)
+    }
+
+    /// What a look at the nodes finds, without opening a store.
+    pub(crate) async fn examine(&self) -> Result<Vec<Finding>, Failure> {
+        self.need_nodes()?;
+        Ok(self.builder().examine().await?)
+    }
+
+    fn need_nodes(&self) -> Result<(), Failure> {
         if self.nodes.is_empty() {
             return Err(Failure::Usage(
                 "no nodes: give --node URL, ROUNDELAY_NODES or nodes in a --config file \
@@ -165,7 +182,7 @@ impl Settings {
                     .to_owned(),
             ));
         }
-        Ok(self.builder().open().await?)
+        Ok(())
     }
 }
 
@@ -207,6 +224,7 @@ mod tests {
             copies: None,
             copies_min: None,
             keepers: None,
+            repair_bytes_per_second: None,
             config,
             encryption_keys: None,
             log: None,

@@ -116,7 +116,7 @@ async fn a_beginning_that_is_cut_short_anywhere_is_finished() {
         let (nodes, faults) = world.wires();
         faults.iter().for_each(|wire| wire.delay_before(millis(1)));
         let env = Env::seeded(world.clock.clone(), cut);
-        let opening = tokio::spawn(Pool::open(Config::default(), nodes, env));
+        let opening = tokio::spawn(Pool::open(Config::default(), nodes, env, nobody()));
         sleep(millis(cut / 2)).await;
         faults.iter().for_each(Faults::down);
         opening.abort();
@@ -172,7 +172,7 @@ async fn a_node_given_twice_is_noticed() {
     let (mut nodes, _) = world.wires();
     nodes.push(nodes[0].clone());
     let env = Env::seeded(world.clock.clone(), 1);
-    let error = Pool::open(Config::default(), nodes, env).await.err().unwrap();
+    let error = Pool::open(Config::default(), nodes, env, nobody()).await.err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Config, "{error}");
 }
 

@@ -198,7 +198,7 @@ async fn a_node_with_an_unsafe_setting_is_refused() {
     });
     nodes[1] = Arc::new(talker);
     let env = Env::seeded(world.clock.clone(), 1);
-    let error = Pool::open(Config::default(), nodes, env).await.err().unwrap();
+    let error = Pool::open(Config::default(), nodes, env, nobody()).await.err().unwrap();
     assert_eq!(error.kind(), ErrorKind::UnsafeNode);
     for part in ["node2", "maxmemory-policy", "allkeys-lru", "CONFIG SET"] {
         assert!(error.to_string().contains(part), "{error}");
@@ -213,7 +213,7 @@ async fn a_node_without_memory_left_is_full_until_it_has_some() {
     let talker = Talker::new(&world.nodes[1]);
     nodes[1] = Arc::new(talker.clone());
     let env = Env::seeded(world.clock.clone(), 1);
-    let pool = Pool::open(Config::default(), nodes, env).await.unwrap();
+    let pool = Pool::open(Config::default(), nodes, env, nobody()).await.unwrap();
     let process = Process { pool, faults: Vec::new() };
     let node = process.pool.view().named("node2").unwrap();
     assert_eq!(process.pool.health(node), Health::Up);

@@ -12,11 +12,12 @@ use crate::error::Error;
 use crate::node::Node;
 use crate::node::faulty::{Faults, FaultyNode};
 use crate::node::memory::MemoryNode;
-use crate::pool::{Change, Pool};
+use crate::pool::{Change, Dial, Pool};
 use crate::time::Clock;
 
 mod bootstrap;
 mod counting;
+mod emptying;
 mod health;
 mod holders;
 mod keepers;
@@ -55,10 +56,19 @@ impl World {
     }
 
     async fn try_open(&self, seed: u64, set: impl FnOnce(&[Faults])) -> Result<Process, Error> {
+        self.open_with(seed, Config::default(), set).await
+    }
+
+    async fn open_with(
+        &self,
+        seed: u64,
+        config: Config,
+        set: impl FnOnce(&[Faults]),
+    ) -> Result<Process, Error> {
         let (nodes, faults) = self.wires();
         set(&faults);
         let env = Env::seeded(self.clock.clone(), seed);
-        let pool = Pool::open(Config::default(), nodes, env).await?;
+        let pool = Pool::open(config, nodes, env, nobody()).await?;
         Ok(Process { pool, faults })
     }
 
@@ -127,6 +137,11 @@ async fn count(pool: &Pool, register: &str) -> Result<u64, Error> {
             Ok(Change::Write { value, listed: true, out: sum })
         })
         .await
+}
+
+/// Nodes that were not given are not reached.
+fn nobody() -> Dial {
+    Dial::new(|_| None)
 }
 
 fn millis(millis: u64) -> Duration {

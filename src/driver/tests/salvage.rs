@@ -2,6 +2,7 @@
 
 use super::World;
 use super::stage::{NO, Stage};
+use crate::driver::pace::Speed;
 use crate::id::Version;
 use crate::node::Role;
 use crate::protocol::manifest::Replica;
@@ -18,7 +19,7 @@ async fn a_delete_that_only_a_joining_replica_remembers_is_not_undone() {
     stage.open(joining, Role::Joining).await;
     let edit = |manifest: &mut crate::protocol::manifest::Manifest| {
         manifest.drop_where(|replica: &Replica| replica.node() == dropped.cookie.node);
-        manifest.add_joining(NO, joining, 2);
+        manifest.add_joining(NO, joining, 2, |_| true);
     };
     stage.manifest(&[full, dropped], edit).await;
     stage.delete(full, 0).await;
@@ -38,9 +39,9 @@ async fn a_filled_replica_is_found_when_the_last_full_one_is_lost() {
     stage.written(full).await;
     stage.open(joining, Role::Joining).await;
     let end = [(super::stage::PRODUCER, 1)].into();
-    stage.core.copy(full, joining, Version(1), &end).await.unwrap();
+    stage.core.copy(full, joining, Version(1), &end, Speed::AtOnce).await.unwrap();
     stage.tell_end(joining).await;
-    stage.manifest(&[full], |manifest| _ = manifest.add_joining(NO, joining, 2)).await;
+    stage.manifest(&[full], |manifest| _ = manifest.add_joining(NO, joining, 2, |_| true)).await;
     world.nodes[0].flush();
     stage.until_full(joining).await;
     let segment = stage.segment().await;

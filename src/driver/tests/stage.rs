@@ -6,6 +6,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{World, millis};
 use crate::block::Block;
+use crate::config::Config;
 use crate::driver::ask::ask;
 use crate::driver::post::record;
 use crate::driver::{Core, QueueState};
@@ -32,7 +33,13 @@ pub(super) struct Stage {
 
 impl Stage {
     pub(super) async fn new(world: &World) -> Self {
-        let process = world.open(1).await;
+        Self::with(world, |_| ()).await
+    }
+
+    pub(super) async fn with(world: &World, set: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config::default();
+        set(&mut config);
+        let process = world.open_with(1, config, |_| ()).await.unwrap();
         let core = Core::start(process.pool.clone());
         let queue = core.queue(&Project::new("p").unwrap(), &QueueName::new("q").unwrap());
         Self { core, queue }

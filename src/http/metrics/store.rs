@@ -82,6 +82,16 @@ fn counters(encoder: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> fmt::Resu
         let kind = MetricType::Counter;
         count(&mut encoder.encode_descriptor(name, help, unit.as_ref(), kind)?, value)?;
     }
+    let help = "Bytes copied to restore copies, at once or no faster than set";
+    let (unit, kind) = (Some(&Unit::Bytes), MetricType::Counter);
+    let mut metric = encoder.encode_descriptor("repair_copied", help, unit, kind)?;
+    for (speed, value) in
+        [("urgent", metrics.copied_bytes_urgent), ("paced", metrics.copied_bytes_paced)]
+    {
+        count(&mut metric.encode_family(&[("speed", speed)])?, value)?;
+    }
+    let help = "Whether this process is the one that restores copies";
+    gauge(encoder, "repairs", help, None, u64::from(metrics.repairs))?;
     let help = "Segments that this process opened, sealed, dropped, or gave up";
     let mut metric =
         encoder.encode_descriptor("segment_changes", help, None, MetricType::Counter)?;

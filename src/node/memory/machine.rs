@@ -73,7 +73,7 @@ impl Machine {
             self.recognise(meant)?;
         }
         match op {
-            Op::Identity => Ok(Reply::Identity(self.identity())),
+            Op::Identity => Ok(Reply::Identity(self.identity(now))),
             Op::Admit { cookie, run_id } => self.admit(cookie, &run_id),
             Op::Open(open) => self.open(open, now),
             Op::Append(append) => {
@@ -186,7 +186,11 @@ impl Machine {
         }
     }
 
-    fn identity(&self) -> Identity {
+    pub(super) fn replicas(&self) -> usize {
+        self.replicas.len()
+    }
+
+    fn identity(&self, now_ms: u64) -> Identity {
         Identity {
             run_id: self.run_id.clone(),
             cookie: self.cookie.clone(),
@@ -194,6 +198,7 @@ impl Machine {
             unsafe_settings: Vec::new(),
             keeper: self.keeper.as_ref().map(Keeper::state),
             memory: (self.used(), self.memory_limit.unwrap_or(0)),
+            now_ms,
             version: "memory".into(),
         }
     }

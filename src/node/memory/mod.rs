@@ -96,6 +96,11 @@ impl MemoryNode {
         self.state().machine.set_memory_limit(bytes);
     }
 
+    /// How many replicas the node holds.
+    pub fn replicas(&self) -> usize {
+        self.state().machine.replicas()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // A panic under the lock is a bug that its own test reports; the others go on.
         self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)

@@ -32,6 +32,7 @@ pub(super) struct Inspected {
     pub(super) durable: bool,
     pub(super) unsafe_settings: Vec<UnsafeSetting>,
     memory: (u64, u64),
+    now_ms: u64,
 }
 
 /// How people reach the server from a shell, for what mends a setting.
@@ -70,6 +71,7 @@ pub(super) fn read(values: &[Value]) -> Result<Inspected, String> {
             == [Some("yes"), Some("always"), Some("no"), Some("no")],
         unsafe_settings: Vec::new(),
         memory: (number("used_memory"), number("maxmemory")),
+        now_ms: number("server_time_usec") / 1_000,
     };
     if inspected.run_id.is_empty() {
         return Err("it does not tell its run id".into());
@@ -124,6 +126,7 @@ pub(super) fn identity(mut values: Vec<Value>) -> Result<Identity, String> {
         unsafe_settings: inspected.unsafe_settings,
         keeper,
         memory: inspected.memory,
+        now_ms: inspected.now_ms,
         version: inspected.version,
     })
 }

@@ -21,6 +21,8 @@ pub(crate) struct Cluster {
     wires: Vec<Arc<dyn Node>>,
     clock: Clock,
     seed: u64,
+    /// Nodes that stores reach if the pool names them.
+    others: Vec<MemoryNode>,
 }
 
 impl Cluster {
@@ -30,7 +32,7 @@ impl Cluster {
         tracing_subscriber::fmt().with_env_filter(shown).with_test_writer().try_init().ok();
         let clock = Clock::starting_at(1_700_000_000_000);
         let mut cluster =
-            Self { nodes: Vec::new(), faults: Vec::new(), wires: Vec::new(), clock, seed };
+            Self { nodes: vec![], faults: vec![], wires: vec![], clock, seed, others: vec![] };
         for number in 0..nodes {
             let node = MemoryNode::seeded(
                 format!("memory-{number}"),
@@ -50,8 +52,14 @@ impl Cluster {
     /// A store of this pool: each is as another process.
     pub(crate) async fn store(&mut self, config: Config) -> Store {
         self.seed += 1;
+        let others = self.others.clone();
+        let reach = move |name: &str| {
+            let node = others.iter().find(|node| node.name() == name)?;
+            Some(Arc::new(node.clone()) as Arc<dyn Node>)
+        };
         Store::builder()
             .config(config)
+            .reach(reach)
             .nodes(self.wires.clone())
             .env(Env::seeded(self.clock.clone(), self.seed))
             .open()
@@ -71,6 +79,15 @@ impl Cluster {
         let store = self.store(config).await;
         self.wires = wires;
         (store, life)
+    }
+
+    /// Stores that are opened from now on reach this node, if the pool names it.
+    pub(crate) fn reach(&mut self, node: &MemoryNode) {
+        self.others.push(node.clone());
+    }
+
+    pub(crate) fn clock(&self) -> Clock {
+        self.clock.clone()
     }
 
     /// The node dies: it forgets everything and answers nobody, until it is up again.

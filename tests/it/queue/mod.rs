@@ -1,5 +1,6 @@
 //! Queues on memory nodes: what they do, and what they do when nodes fail.
 
+mod administration;
 mod basic;
 mod cluster;
 mod counting;
