@@ -69,7 +69,8 @@ mod tests {
 
     #[test]
     fn a_new_node_is_reached_like_the_ones_that_were_given() {
-        let urls = given(&["redis://u:p@one:1/2", "rediss://v:q@two:2/?ca=/c.pem", "unix:///a?pass=x"]);
+        let urls =
+            given(&["redis://u:p@one:1/2", "rediss://v:q@two:2/?ca=/c.pem", "unix:///a?pass=x"]);
         let reached = |name| with_credentials(name, &urls);
         assert_eq!(reached("redis://new:7/3").unwrap(), "redis://u:p@new:7/3");
         assert_eq!(reached("rediss://new:7").unwrap(), "rediss://v:q@new:7?ca=%2Fc.pem");

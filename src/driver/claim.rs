@@ -160,7 +160,10 @@ impl Core {
             } else if let Some(error) = silent {
                 // What is in the open segment cannot be claimed before that is closed.
                 let what = "nothing is free in closed segments";
-                return Err(Error::unavailable(format!("queue {}: {what}, and {error}", queue.name)));
+                return Err(Error::unavailable(format!(
+                    "queue {}: {what}, and {error}",
+                    queue.name
+                )));
             } else if let Some(open) = manifest.open_segment() {
                 if !self.holds_something(open).await {
                     return Ok(None);

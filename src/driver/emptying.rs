@@ -31,7 +31,8 @@ impl Core {
     /// up for it.
     pub(crate) fn counts(&self, segment: &Segment, replica: &Replica) -> bool {
         let leaving = segment.full().any(|other| self.is_leaving(other));
-        let is_down = |node| matches!(self.pool.health(node), Health::Down { for_ms } if for_ms >= DOWN_MS);
+        let is_down =
+            |node| matches!(self.pool.health(node), Health::Down { for_ms } if for_ms >= DOWN_MS);
         !self.has_lost(replica)
             && !self.is_leaving(replica)
             && !(leaving && is_down(replica.node()))
@@ -69,10 +70,7 @@ impl Core {
 
     /// Takes all replicas off nodes that are being emptied that others have taken the place of.
     /// Returns whether there were any.
-    pub(super) async fn move_off(
-        self: &Arc<Self>,
-        queue: &Arc<QueueState>,
-    ) -> Result<bool, Error> {
+    pub(super) async fn move_off(self: &Arc<Self>, queue: &Arc<QueueState>) -> Result<bool, Error> {
         let copies = self.copies_to_stay();
         let mut released = Vec::new();
         let (_, changed) = self
@@ -87,7 +85,8 @@ impl Core {
             .await?;
         if changed {
             let pool = self.pool.id();
-            let replicas: Vec<ReplicaAt> = released.iter().map(|replica| replica.at(pool)).collect();
+            let replicas: Vec<ReplicaAt> =
+                released.iter().map(|replica| replica.at(pool)).collect();
             tracing::debug!(queue = queue.name, replicas = replicas.len(), "moved off a node");
             self.wipe(replicas);
         }

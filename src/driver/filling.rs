@@ -287,7 +287,8 @@ impl Core {
             if blocks.is_empty() {
                 return Ok(());
             }
-            let sizes = blocks.iter().map(|block| block.bytes.as_ref().map_or(0, |b| b.len() as u64));
+            let sizes =
+                blocks.iter().map(|block| block.bytes.as_ref().map_or(0, |b| b.len() as u64));
             self.pace.take(speed, sizes.sum(), self.pool.config().repair_bytes_per_second).await;
             let op = Op::CopyIn { at: target, version, blocks };
             self.ask_patiently::<Coverage>(target, op).await.map(|_| ())

@@ -63,7 +63,8 @@ impl Registers {
     /// Why no majority of the keepers can answer, if that is known: so many of them are down.
     pub(crate) fn away(&self) -> Option<Error> {
         let set = self.keepers();
-        let is_down = |member: &&Member| matches!(self.nodes.health(member.node), Health::Down { .. });
+        let is_down =
+            |member: &&Member| matches!(self.nodes.health(member.node), Health::Down { .. });
         let down: Vec<Member> = set.members.iter().filter(is_down).copied().collect();
         if set.members.len() - down.len() >= set.majority() {
             return None;
@@ -213,7 +214,8 @@ impl Registers {
     /// and none knew a newer set: then what the keepers forgot is lost.
     async fn look_around(&self) -> bool {
         let known = self.keepers().epoch;
-        let is_in_use = |slot: &usize| self.nodes.slot(*slot).is_some_and(|slot| !slot.is_retired());
+        let is_in_use =
+            |slot: &usize| self.nodes.slot(*slot).is_some_and(|slot| !slot.is_retired());
         let slots: Vec<usize> = self.nodes.slots().filter(is_in_use).collect();
         let ask = |slot| self.nodes.ask_slot(slot, vec![Op::Identity], Some(PHASE_LIMIT));
         let answers = join_all(slots.iter().copied().map(ask)).await;

@@ -158,13 +158,11 @@ impl Core {
         let copies = self.pool.config().copies;
         let mut short = manifest.settled().filter(|s| self.lasting_copies(s) < copies);
         short.any(|segment| {
-            nodes
-                .iter()
-                .any(|candidate| {
-                    // A node that came back empty is as good as any other.
-                    let mut kept = segment.full().filter(|replica| !self.has_lost(replica));
-                    kept.all(|replica| replica.node() != candidate.node)
-                })
+            nodes.iter().any(|candidate| {
+                // A node that came back empty is as good as any other.
+                let mut kept = segment.full().filter(|replica| !self.has_lost(replica));
+                kept.all(|replica| replica.node() != candidate.node)
+            })
         })
     }
 

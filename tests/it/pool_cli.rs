@@ -168,7 +168,9 @@ async fn verify_says_which_copy_disagrees() {
     assert_eq!(bad.len(), 1, "{bad:?}");
     let replicas = bad[0]["replicas"].as_array().unwrap();
     assert!(replicas.iter().any(|replica| replica["node"] == spoilt.as_str()), "{replicas:?}");
-    assert!(replicas.iter().any(|replica| replica["differing"] != 0 || !replica["error"].is_null()));
+    assert!(
+        replicas.iter().any(|replica| replica["differing"] != 0 || !replica["error"].is_null())
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -176,10 +178,11 @@ async fn the_doctor_names_the_command_that_mends() {
     let servers = Servers::start(3).await;
     let fine = servers.run(&["pool", "doctor"]);
     let said = worked(&fine);
-    assert!(said.contains("clock") && said.contains("memory") && said.contains("version"), "{said}");
-    servers.servers[1]
-        .run::<()>(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"])
-        .await;
+    assert!(
+        said.contains("clock") && said.contains("memory") && said.contains("version"),
+        "{said}"
+    );
+    servers.servers[1].run::<()>(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]).await;
     servers.servers[2].run::<()>(&["CONFIG", "SET", "maxmemory", "0"]).await;
     let ill = servers.run(&["pool", "doctor"]);
     assert_eq!(ill.status.code(), Some(1));
@@ -190,6 +193,8 @@ async fn the_doctor_names_the_command_that_mends() {
     assert_eq!(refused.status.code(), Some(1));
     servers.servers[0].kill();
     let ill = servers.run(&["pool", "doctor", "--json"]);
-    let down = lines(&ill).into_iter().find(|line| line["check"] == "reachable" && line["verdict"] == "problem");
+    let down = lines(&ill)
+        .into_iter()
+        .find(|line| line["check"] == "reachable" && line["verdict"] == "problem");
     assert_eq!(down.unwrap()["node"], servers.servers[0].url());
 }

@@ -123,7 +123,12 @@ fn memory(node: &str, (used, limit): (u64, u64)) -> Finding {
     }
     let percent = used.saturating_mul(100) / limit;
     let found = format!("{} of {} MiB used ({percent} %)", mebibytes(used), mebibytes(limit));
-    let mend = || Some("raise maxmemory (redis-cli config set maxmemory <bytes>), or: roundelay pool add".into());
+    let mend = || {
+        Some(
+            "raise maxmemory (redis-cli config set maxmemory <bytes>), or: roundelay pool add"
+                .into(),
+        )
+    };
     match percent {
         full if full >= USED.1 => finding(node, "memory", Verdict::Problem, found, mend()),
         much if much >= USED.0 => finding(node, "memory", Verdict::Warning, found, mend()),
@@ -141,7 +146,8 @@ fn clock_of(node: &str, now_ms: u64, here_ms: u64) -> Finding {
         false => ('-', here_ms - now_ms),
     };
     let found = format!("{sign}{off} ms off this machine's clock");
-    let mend = || Some("chronyc makestep, on that machine and this one; and keep NTP running".into());
+    let mend =
+        || Some("chronyc makestep, on that machine and this one; and keep NTP running".into());
     match off {
         far if far >= SKEW_MS.1 => finding(node, "clock", Verdict::Problem, found, mend()),
         some if some >= SKEW_MS.0 => finding(node, "clock", Verdict::Warning, found, mend()),
@@ -166,11 +172,24 @@ fn of_pool(known: &[(&str, Identity)], given: usize, copies: usize) -> Vec<Findi
     };
     let listed = told(pools.iter().map(|(pool, nodes)| (pool.clone(), nodes)).collect());
     findings.push(match pools.len() {
-        0 => finding("", "pool", Verdict::Warning, "no node is of a pool yet", Some("roundelay pool init".into())),
+        0 => finding(
+            "",
+            "pool",
+            Verdict::Warning,
+            "no node is of a pool yet",
+            Some("roundelay pool init".into()),
+        ),
         1 => finding("", "pool", Verdict::Fine, format!("one pool, {listed}"), None),
         _ => {
-            let mend = "name the nodes of one pool only, or empty those of the other: redis-cli flushall";
-            finding("", "pool", Verdict::Problem, format!("of different pools: {listed}"), Some(mend.into()))
+            let mend =
+                "name the nodes of one pool only, or empty those of the other: redis-cli flushall";
+            finding(
+                "",
+                "pool",
+                Verdict::Problem,
+                format!("of different pools: {listed}"),
+                Some(mend.into()),
+            )
         }
     });
     findings.extend(twice(known));
@@ -182,14 +201,23 @@ fn of_pool(known: &[(&str, Identity)], given: usize, copies: usize) -> Vec<Findi
     } else if let Some(version) = versions.keys().next() {
         findings.push(finding("", "version", Verdict::Fine, format!("{version} everywhere"), None));
     }
-    let keepers = known.iter().filter(|(_, id)| id.keeper.as_ref().is_some_and(|keeper| keeper.active));
+    let keepers =
+        known.iter().filter(|(_, id)| id.keeper.as_ref().is_some_and(|keeper| keeper.active));
     let keepers = keepers.count();
     if !pools.is_empty() && keepers == 0 {
         let mend = "name the nodes that keep manifests too (roundelay pool status)";
-        findings.push(finding("", "pool", Verdict::Problem, "no keeper among them", Some(mend.into())));
+        findings.push(finding(
+            "",
+            "pool",
+            Verdict::Problem,
+            "no keeper among them",
+            Some(mend.into()),
+        ));
     }
     if given <= copies {
-        let found = format!("{given} nodes for {copies} copies: when one is gone its copies cannot be made good");
+        let found = format!(
+            "{given} nodes for {copies} copies: when one is gone its copies cannot be made good"
+        );
         let mend = Some("roundelay pool add <URL>".into());
         findings.push(finding("", "pool", Verdict::Warning, found, mend));
     }

@@ -2,9 +2,7 @@
 
 use super::stage::{NO, PRODUCER, Stage};
 use super::{World, millis};
-use crate::id::{
-    Cookie, Incarnation, NodeId, Placement, PoolId, ReplicaAt, SegmentNo, Version,
-};
+use crate::id::{Cookie, Incarnation, NodeId, Placement, PoolId, ReplicaAt, SegmentNo, Version};
 use crate::node::Role;
 use crate::protocol::manifest::{Manifest, Replica, Segment};
 use tokio::time::{Instant, sleep};
@@ -41,7 +39,11 @@ fn a_replica_leaves_only_if_enough_others_are_full_and_answer() {
     assert_eq!(manifest.segment(NO).unwrap().version, before);
     assert_eq!(released(&mut manifest, 2, &[1, 2, 3]), [3]);
     let segment = manifest.segment(NO).unwrap();
-    assert_eq!(segment.version, Version(before.0 + 1), "late operations of the old set are refused");
+    assert_eq!(
+        segment.version,
+        Version(before.0 + 1),
+        "late operations of the old set are refused"
+    );
     assert_eq!(segment.replicas.len(), 2);
 }
 
@@ -70,7 +72,8 @@ async fn what_can_wait_is_copied_at_a_pace() {
             config.repair_bytes_per_second = 20;
         })
         .await;
-        let full: Vec<ReplicaAt> = (1..copies as u16).map(|n| stage.at(n, 10 + u64::from(n))).collect();
+        let full: Vec<ReplicaAt> =
+            (1..copies as u16).map(|n| stage.at(n, 10 + u64::from(n))).collect();
         for at in &full {
             stage.written(*at).await;
         }

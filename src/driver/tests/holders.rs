@@ -17,7 +17,9 @@ async fn a_refused_delete_ends_nothing_on_a_joining_replica() {
         stage.hold(at, 0).await;
     }
     stage.open(joining, Role::Joining).await;
-    stage.manifest(&[one, other], |manifest| _ = manifest.add_joining(NO, joining, 3, |_| true)).await;
+    stage
+        .manifest(&[one, other], |manifest| _ = manifest.add_joining(NO, joining, 3, |_| true))
+        .await;
     let ids = [stage.id(0), stage.id(1)];
     let endings = stage.core.delete_refs(&stage.queue, &ids, Guard::Unclaimed).await.unwrap();
     assert_eq!(endings, [Ending::Claimed, Ending::Deleted]);

@@ -153,7 +153,9 @@ async fn drain_on(store: &Store, args: &Drain) -> Result<(), Failure> {
     }
     progress.end();
     if !args.output.json {
-        println!("node {node} is empty: it can be stopped, or removed (roundelay pool remove {node})");
+        println!(
+            "node {node} is empty: it can be stopped, or removed (roundelay pool remove {node})"
+        );
     }
     Ok(())
 }

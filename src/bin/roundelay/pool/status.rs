@@ -116,8 +116,7 @@ fn as_text(status: &PoolStatus, health: &PoolHealth) -> String {
 }
 
 fn table(nodes: &[NodeHealth]) -> String {
-    let heads =
-        ["NODE", "ADDRESS", "HEALTH", "KEEPER", "LIFE", "REPLICAS", "MEMORY", "VERSION"];
+    let heads = ["NODE", "ADDRESS", "HEALTH", "KEEPER", "LIFE", "REPLICAS", "MEMORY", "VERSION"];
     let mut rows = vec![heads.map(str::to_owned)];
     rows.extend(nodes.iter().map(row));
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
