@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::driver::Core;
+use crate::driver::admin::doctor::examine;
 use crate::driver::admin::drain::Counted;
 use crate::error::Error;
 use crate::id::NodeId;
@@ -149,7 +150,8 @@ pub struct VerifiedReplica {
 pub struct Finding {
     /// The node's address; empty: the pool.
     pub node: String,
-    /// What was looked at: `reachable`, `settings`, `version`, `memory`, `clock`, `membership`, `pool`.
+    /// What was looked at: `reachable`, `settings`, `version`, `memory`, `clock`, `membership`,
+    /// `pool`, `health`.
     pub check: &'static str,
     /// How it is.
     pub verdict: Verdict,
@@ -182,6 +184,25 @@ impl Admin {
     pub async fn health(&self) -> Result<PoolHealth, Error> {
         self.core.open_or_error()?;
         self.core.pool_health().await
+    }
+
+    /// Looks at every node that this process reaches, also those that it was not given: settings,
+    /// versions, clocks, memory; and at what the pool lacks.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) if no majority of keepers answers.
+    pub async fn examine(&self) -> Result<Vec<Finding>, Error> {
+        let health = self.health().await?;
+        let (pool, copies) = (&self.core.pool, self.core.pool.config().copies);
+        let mut findings = examine(&pool.nodes(), copies, &pool.env().clock).await;
+        findings.extend(health.troubles.into_iter().map(|found| Finding {
+            node: String::new(),
+            check: "health",
+            verdict: Verdict::Warning,
+            found,
+            mend: Some("roundelay pool status --wait 600, if it is being mended".to_owned()),
+        }));
+        Ok(findings)
     }
 
     /// The number of a node, by its number or its address (`redis://host:7001` or `host:7001`).

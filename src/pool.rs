@@ -230,6 +230,11 @@ impl Pool {
         self.core.refresh().await
     }
 
+    /// The nodes that this process reaches: those it was given, and those it learnt of.
+    pub(crate) fn nodes(&self) -> Vec<Arc<dyn Node>> {
+        self.core.nodes.in_use()
+    }
+
     /// From now on this node is asked as well, if it has not been.
     pub(crate) fn watch_node(&self, node: Arc<dyn Node>) {
         let (index, is_new) = self.core.nodes.add(node);

@@ -119,6 +119,12 @@ impl Nodes {
         self.slots.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The nodes that are not known to have been taken out of the pool.
+    pub(crate) fn in_use(&self) -> Vec<Arc<dyn Node>> {
+        let slots = self.all().into_iter().filter(|slot| !slot.is_retired());
+        slots.map(|slot| Arc::clone(&slot.node)).collect()
+    }
+
     pub(crate) fn slot(&self, index: usize) -> Option<Arc<Slot>> {
         self.slots.read().unwrap_or_else(PoisonError::into_inner).get(index).cloned()
     }

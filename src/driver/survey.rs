@@ -7,13 +7,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::ask::{ask_within, unavailable};
 use super::{Core, locked};
 use crate::error::Error;
 use crate::id::{Cookie, Epoch};
 use crate::node::{Dump, Op, RegisterDump};
 use crate::pool::Changed;
-use crate::protocol::manifest::{Manifest, Segment};
+use crate::protocol::manifest::Manifest;
 use crate::protocol::register::Stored;
 
 /// What the names of all queues' registers begin with.
@@ -24,6 +26,9 @@ const BEFORE_QUEUES: &str = "q";
 const PAGE: u32 = 256;
 /// How long a keeper may take for one page.
 const LIMIT: Duration = Duration::from_secs(2);
+/// How long keepers that do not answer are asked again, and how often.
+const PATIENCE: Duration = Duration::from_secs(5);
+const AGAIN: Duration = Duration::from_millis(100);
 /// Queues that changed, and are looked at in one go.
 const NOTICED_AT_ONCE: usize = 256;
 /// Beyond so many all queues are looked at instead.
@@ -59,6 +64,8 @@ pub(crate) struct Walk {
     told: Vec<Told>,
     epoch: Epoch,
     needed: usize,
+    /// The last register that was told.
+    last: String,
 }
 
 /// Goes through all queues once, and starts the repairs that they ask for.
@@ -66,9 +73,9 @@ pub(crate) async fn run(core: Weak<Core>, scope: Scope) {
     let Some(strong) = core.upgrade() else { return };
     // Processes that notice the same change should not all begin with the same queue at once.
     let pause = strong.pool.env().random_below(200);
-    let mut walk = strong.walk();
     drop(strong);
     tokio::time::sleep(Duration::from_millis(pause)).await;
+    let Some(mut walk) = core.upgrade().map(|core| core.walk()) else { return };
     loop {
         let Some(core) = core.upgrade() else { return };
         match core.next_queues(&mut walk).await {
@@ -81,7 +88,9 @@ pub(crate) async fn run(core: Weak<Core>, scope: Scope) {
                 }
             }
             Err(error) => {
-                tracing::debug!(%error, "the survey of all queues ended early");
+                tracing::warn!(%error, "the survey of all queues ended early, and is begun anew");
+                // Only the process that repairs looks there.
+                locked(&core.noticed).everything = true;
                 return;
             }
         }
@@ -91,14 +100,18 @@ pub(crate) async fn run(core: Weak<Core>, scope: Scope) {
 impl Core {
     /// A walk through all queues, from the first.
     pub(crate) fn walk(&self) -> Walk {
+        self.walk_from(BEFORE_QUEUES.to_owned())
+    }
+
+    fn walk_from(&self, last: String) -> Walk {
         let set = self.pool.registers().keepers();
         let told = set.members.iter().map(|member| Told {
             cookie: member.cookie(self.pool.id()),
             page: VecDeque::new(),
-            after: BEFORE_QUEUES.to_owned(),
+            after: last.clone(),
             done: false,
         });
-        Walk { told: told.collect(), epoch: set.epoch, needed: set.majority() }
+        Walk { told: told.collect(), epoch: set.epoch, needed: set.majority(), last }
     }
 
     /// The next queues that exist, with their manifests; none: there are no more.
@@ -121,8 +134,29 @@ impl Core {
         }
     }
 
-    /// The next registers, each by the highest ballot that was accepted.
+    /// The next registers. When keepers change or fail on the way, the walk goes on with those that
+    /// there are then.
     async fn next_registers(&self, walk: &mut Walk) -> Result<Vec<RegisterDump>, Error> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.try_next_registers(walk).await {
+                Ok(page) => {
+                    if let Some(last) = page.last() {
+                        walk.last.clone_from(&last.name);
+                    }
+                    return Ok(page);
+                }
+                Err(error) if Instant::now() >= deadline => return Err(error),
+                Err(_) => {
+                    tokio::time::sleep(AGAIN).await;
+                    *walk = self.walk_from(walk.last.clone());
+                }
+            }
+        }
+    }
+
+    /// The same with these keepers, each register by the highest ballot that was accepted.
+    async fn try_next_registers(&self, walk: &mut Walk) -> Result<Vec<RegisterDump>, Error> {
         let epoch = walk.epoch;
         let asked = walk.told.iter_mut().map(async |told| {
             if told.done || !told.page.is_empty() {
@@ -154,14 +188,13 @@ impl Core {
 
     fn lacks(&self, manifest: &Manifest, scope: Scope) -> bool {
         let config = self.pool.config();
-        manifest.segments.iter().filter(|segment| !segment.lost).any(|segment| match scope {
-            Scope::All => {
-                self.standing_copies(segment) < config.copies || self.has_leaving(segment)
-            }
+        manifest.segments.iter().any(|segment| match scope {
+            Scope::All if self.has_leaving(segment) => true,
+            _ if segment.lost => false,
+            Scope::All => self.standing_copies(segment) < config.copies,
             Scope::Thin if segment.is_open() => self.misses_replica(segment),
             Scope::Thin => self.standing_copies(segment) < config.copies_min,
-        }) || (scope == Scope::All
-            && manifest.segments.iter().any(|s: &Segment| self.has_leaving(s)))
+        })
     }
 
     /// Learns the queue's manifest, so that the upkeep looks after it from now on.
@@ -169,6 +202,7 @@ impl Core {
         let Some(queue) = self.queue_named(register) else { return };
         if let Err(error) = self.manifests.get(&queue).await {
             tracing::debug!(queue = queue.name, %error, "could not read a manifest");
+            locked(&self.noticed).registers.insert(register.to_owned());
         }
     }
 
@@ -198,6 +232,7 @@ impl Core {
             let mut noticed = locked(&self.noticed);
             if std::mem::take(&mut noticed.everything) {
                 noticed.registers.clear();
+                drop(noticed);
                 self.spawn(run(Arc::downgrade(self), Scope::All));
                 return;
             }
@@ -207,10 +242,10 @@ impl Core {
             let left = registers.split_off(&first_left);
             locked(&self.noticed).registers.extend(left);
         }
-        let met = |register: &String| {
-            self.met(register).is_some_and(|q| self.manifests.cached(&q).is_some())
+        let is_known = |register: &String| {
+            self.met(register).is_some_and(|queue| self.manifests.cached(&queue).is_some())
         };
-        registers.retain(|register| !met(register));
+        registers.retain(|register| !is_known(register));
         if registers.is_empty() {
             return;
         }
