@@ -10,12 +10,15 @@ mod faulty;
 mod hazards;
 mod journal;
 mod memory;
+#[path = "../oracles/mod.rs"]
+mod oracles;
 mod queue;
 #[cfg(feature = "cli")]
 mod readme;
 mod redis_node;
 mod redis_server;
 mod redis_tls;
+mod simulator;
 mod space;
 mod tidy;
 mod waiting;
