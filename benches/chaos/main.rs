@@ -69,7 +69,7 @@ struct Args {
     #[arg(long)]
     seed: Option<u64>,
     /// What processes log, into the logs that are left
-    #[arg(long, default_value = "roundelay=info")]
+    #[arg(long, default_value = "roundelay=info,roundelay::access=off")]
     log: String,
     /// Where logs are left
     #[arg(long, default_value = concat!(env!("CARGO_TARGET_TMPDIR"), "/chaos"))]

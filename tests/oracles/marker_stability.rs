@@ -8,18 +8,19 @@ use super::{Facts, History};
 
 pub(crate) fn check(history: &History, _: &Facts<'_>) -> Vec<String> {
     let walks = walks(history);
-    // What had been given when a marker was.
+    let finals = || walks.iter().filter(|walk| walk.is_final(history));
+    // What had been given when a marker was from which a last walk starts.
+    let starts: BTreeSet<&str> = finals().filter_map(|walk| walk.start).collect();
     let mut given: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for walk in walks.iter().filter(|walk| walk.is_whole()) {
         let mut before = BTreeSet::new();
         for page in &walk.pages {
             before.extend(page.seen.iter().map(|seen| seen.name.as_str()));
-            if let Some(next) = page.next {
+            if let Some(next) = page.next.filter(|next| starts.contains(next)) {
                 given.entry(next).or_insert_with(|| before.clone());
             }
         }
     }
-    let finals = || walks.iter().filter(|walk| walk.is_final(history));
     let mut all: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for walk in finals().filter(|walk| walk.is_whole()) {
         let names = walk.seen().map(|seen| seen.name.as_str());

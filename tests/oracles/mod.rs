@@ -17,6 +17,7 @@ pub(crate) mod facts;
 pub(crate) mod history;
 pub(crate) mod lost;
 pub(crate) mod marker_stability;
+pub(crate) mod missing;
 pub(crate) mod nonmonotonic;
 pub(crate) mod once;
 pub(crate) mod one_manifest;
@@ -56,8 +57,9 @@ impl fmt::Display for Breach {
 pub(crate) type Oracle = (&'static str, &'static str, fn(&History, &Facts<'_>) -> Vec<String>);
 
 /// All of them.
-pub(crate) const ORACLES: [Oracle; 17] = [
+pub(crate) const ORACLES: [Oracle; 18] = [
     ("lost", "Q1", lost::check),
+    ("missing", "Q1", missing::check),
     ("unseen", "Q2", unseen::check),
     ("poll_skip", "Q2", poll_skip::check),
     ("duplicated", "Q3", duplicated::check),

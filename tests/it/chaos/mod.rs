@@ -39,7 +39,7 @@ fn plan(name: &str, copies: usize, kinds: &[FaultKind]) -> Plan {
         round: Duration::from_secs(12),
         rate: 100.0,
         seed: seed.unwrap_or_else(|| fastrand::u64(..1_000_000)),
-        log: "roundelay=info".into(),
+        log: "roundelay=info,roundelay::access=off".into(),
         logs: Path::new(env!("CARGO_TARGET_TMPDIR")).join("chaos").join(name),
         again: again.map(String::from).to_vec(),
     }

@@ -98,6 +98,14 @@ fn lost_fires_when_nobody_finds_an_acked_message() {
 }
 
 #[test]
+fn missing_fires_when_a_message_is_asked_for_in_vain() {
+    let ask = |found| What::Get { ids: vec!["id-a".into()], answer: Answer::Done(found) };
+    assert_eq!(good().then(ask(vec![])).judged(), ["missing"]);
+    assert_eq!(good().then(ask(one("a"))).judged(), [""; 0]);
+    assert_eq!(good().then(delete("a", None)).then(ask(vec![])).judged(), [""; 0]);
+}
+
+#[test]
 fn unseen_fires_when_a_reader_is_told_that_there_is_nothing_more_too_early() {
     let story = good().then(list(1, one("a"))).then(list(1, vec![]));
     assert_eq!(story.judged(), ["unseen"]);
