@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::chaos::Plan;
+use crate::chaos::client::Failure;
 use crate::chaos::faults::FaultKind;
 use crate::chaos::run::Outcome;
 use crate::chaos::timeline::{Slot, Stall, Tails};
@@ -158,7 +159,7 @@ impl Report {
             sum(|judged| judged.claims),
             sum(|judged| judged.deletes),
             sum(|judged| judged.calls),
-            self.outcome.repeated,
+            self.outcome.repeated.values().sum::<u64>(),
             ms(p50),
             ms(p99),
             ms(max),
@@ -175,8 +176,9 @@ impl Report {
         );
         for Row { kind, posts, silences, mended, above } in self.rows() {
             let aim = kind.aim().map_or("-".into(), |aim| format!("{:.0} ({above})", ms(aim)));
-            let mended = median_and_max(&mended)
-                .map_or(["-".into(), "-".into()], |(m, l)| [m, l].map(|d| format!("{:.1}", d.as_secs_f64())));
+            let mended = median_and_max(&mended).map_or(["-".into(), "-".into()], |(m, l)| {
+                [m, l].map(|d| format!("{:.1}", d.as_secs_f64()))
+            });
             let (post, silence) = (median_and_max(&posts), median_and_max(&silences));
             let (post, silence) = (post.unwrap_or_default(), silence.unwrap_or_default());
             let _ = writeln!(
@@ -249,14 +251,14 @@ impl Report {
             let tails = slot.tails.map(|tails| [ms(tails.p50), ms(tails.p99), ms(tails.max)]);
             json!([place as u64 * 100, slot.acked, slot.failed, tails])
         };
-        let failures = self.outcome.failures.iter().map(|(failure, times)| {
+        let told = |(failure, times): (&Failure, &u64)| {
             json!({
                 "times": times,
                 "may_have_happened": failure.may_have_happened,
                 "to_be_repeated": failure.is_retryable,
                 "error": failure.error,
             })
-        });
+        };
         let Tails { p50, p99, max } = self.outcome.line.tails();
         json!({
             "run": self.name(),
@@ -266,7 +268,8 @@ impl Report {
             "before_first_fault_ms": ms(self.quiet().post),
             "verdicts": self.verdicts().into_iter().collect::<BTreeMap<_, _>>(),
             "breaches": self.breaches,
-            "failed_posts": failures.collect::<Vec<_>>(),
+            "failed_posts": self.outcome.failures.iter().map(told).collect::<Vec<_>>(),
+            "failed_others": self.outcome.repeated.iter().map(told).collect::<Vec<_>>(),
             "admissions_told": self.outcome.admissions,
             "faults": faults.collect::<Vec<_>>(),
             "slots": {

@@ -110,7 +110,11 @@ impl Crew {
     }
 
     /// Ends its work on `jobs`; all that its processes asked there and were told.
-    pub(crate) async fn end(&self, jobs: &str, now_ms: impl Fn() -> u64) -> Result<Vec<Entry>, String> {
+    pub(crate) async fn end(
+        &self,
+        jobs: &str,
+        now_ms: impl Fn() -> u64,
+    ) -> Result<Vec<Entry>, String> {
         let mut running = self.running.lock().await;
         // Whoever is killed from now on does not begin with it again.
         let Some(work) = running.work.remove(jobs) else { return Ok(Vec::new()) };

@@ -67,7 +67,7 @@ async fn delete(round: &Round, client: &mut Client, by: &str, id: &str) -> bool 
     let answer = match answer {
         Ok(_) => Answer::Done(Effect::Done),
         Err(failure) => {
-            round.stage.note_repeated();
+            round.stage.note_repeated(&failure);
             failure.into_answer()
         }
     };
@@ -85,7 +85,7 @@ async fn look(round: &Round, client: &mut Client, by: &str, id: &str) -> bool {
         Ok((StatusCode::OK, message)) => Answer::Done(vec![seen(round, &message)]),
         Ok(_) => Answer::Done(Vec::new()),
         Err(failure) => {
-            round.stage.note_repeated();
+            round.stage.note_repeated(&failure);
             failure.into_answer()
         }
     };

@@ -16,7 +16,7 @@ use super::services::MAX_PAGE;
 use crate::oracles::{Answer, Seen, What};
 
 /// How often to look for more.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Empty pages in a row after which a walk has come to the end.
 const EMPTY_PAGES: usize = 3;
 /// How long a walk may go on after nothing more is posted.
@@ -66,12 +66,7 @@ pub(super) async fn follow(
 }
 
 /// Asks for the next page; how many messages were on it, or `None` if it failed.
-async fn page(
-    round: &Round,
-    walk: &mut Walk,
-    client: &mut Client,
-    rng: &mut Rng,
-) -> Option<usize> {
+async fn page(round: &Round, walk: &mut Walk, client: &mut Client, rng: &mut Rng) -> Option<usize> {
     // Most pages are short, as most are.
     let share = rng.f64();
     let limit = 1 + (MAX_PAGE as f64 * share * share) as usize;
@@ -91,7 +86,7 @@ async fn page(
             (next.or(walk.marker.clone()), Answer::Done(seen_in(round, &page)))
         }
         Err(failure) => {
-            round.stage.note_repeated();
+            round.stage.note_repeated(&failure);
             (None, failure.into_answer())
         }
     };

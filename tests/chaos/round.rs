@@ -143,9 +143,8 @@ impl Round {
         let followers: Vec<_> = (1..=FOLLOWERS)
             .map(|number| self.walk(number, &self.events, None, over.clone()))
             .collect();
-        let posters: Vec<_> = (0..POSTERS)
-            .map(|number| Attended::spawn(post(Arc::clone(&self), number)))
-            .collect();
+        let posters: Vec<_> =
+            (0..POSTERS).map(|number| Attended::spawn(post(Arc::clone(&self), number))).collect();
         for poster in posters {
             poster.end().await?;
         }

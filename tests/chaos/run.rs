@@ -2,7 +2,6 @@
 //! together what they came to.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use roundelay::Store;
@@ -33,7 +32,7 @@ pub(crate) struct Stage {
     line: Mutex<TimeLine>,
     failures: Mutex<BTreeMap<Failure, u64>>,
     /// Lists, looks and deletes that failed and were made again.
-    repeated: AtomicU64,
+    repeated: Mutex<BTreeMap<Failure, u64>>,
     queues: Mutex<Vec<String>>,
 }
 
@@ -47,7 +46,8 @@ pub(crate) struct Outcome {
     pub(crate) line: TimeLine,
     /// Posts that failed, counted by how.
     pub(crate) failures: BTreeMap<Failure, u64>,
-    pub(crate) repeated: u64,
+    /// The same of other calls over HTTP.
+    pub(crate) repeated: BTreeMap<Failure, u64>,
     /// How often services told that a node that had forgotten is empty and being filled again.
     pub(crate) admissions: u64,
 }
@@ -59,12 +59,12 @@ impl Stage {
 
     /// Notes a post that failed.
     pub(super) fn note_failure(&self, failure: &Failure) {
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        *failures.entry(failure.clone()).or_default() += 1;
+        count(&self.failures, failure);
     }
 
-    pub(super) fn note_repeated(&self) {
-        self.repeated.fetch_add(1, Ordering::Relaxed);
+    /// Notes another call that failed and is made again.
+    pub(super) fn note_repeated(&self, failure: &Failure) {
+        count(&self.repeated, failure);
     }
 
     /// Queues in which there may be messages.
@@ -75,6 +75,11 @@ impl Stage {
     fn change_queues(&self, change: impl FnOnce(&mut Vec<String>)) {
         change(&mut self.queues.lock().unwrap_or_else(PoisonError::into_inner));
     }
+}
+
+fn count(failures: &Mutex<BTreeMap<Failure, u64>>, failure: &Failure) {
+    let mut failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
+    *failures.entry(failure.clone()).or_default() += 1;
 }
 
 /// Runs it. What was seen is left in the folder for logs.
@@ -116,7 +121,7 @@ pub(crate) async fn run(plan: Plan, progress: &Arc<Progress>) -> Result<Outcome,
         progress: Arc::clone(progress),
         line: Mutex::default(),
         failures: Mutex::default(),
-        repeated: AtomicU64::default(),
+        repeated: Mutex::default(),
         queues: Mutex::default(),
     });
     let witness = Witness { store: store.clone(), nodes };
@@ -125,14 +130,16 @@ pub(crate) async fn run(plan: Plan, progress: &Arc<Progress>) -> Result<Outcome,
     let ((faults, stuck), rounds) = tokio::try_join!(faults, rounds(&stage))?;
     store.close().await;
     let line = std::mem::take(&mut *stage.line());
-    let failures = stage.failures.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let counted = |failures: &Mutex<BTreeMap<Failure, u64>>| {
+        failures.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    };
     Ok(Outcome {
         rounds,
         faults,
         stuck,
         line,
-        failures,
-        repeated: stage.repeated.load(Ordering::Relaxed),
+        failures: counted(&stage.failures),
+        repeated: counted(&stage.repeated),
         admissions: admissions(&stage.services),
     })
 }
@@ -172,10 +179,15 @@ fn admissions(services: &[Service]) -> u64 {
 }
 
 impl Outcome {
-    /// Posts that failed and did not say that they may be repeated.
+    /// Calls over HTTP that failed and were not to be repeated, with how often.
+    fn for_good(&self) -> impl Iterator<Item = (&Failure, &u64)> {
+        let all = self.failures.iter().chain(&self.repeated);
+        all.filter(|(failure, _)| !failure.is_retryable)
+    }
+
+    /// How many there were.
     pub(crate) fn failed_for_good(&self) -> u64 {
-        let for_good = self.failures.iter().filter(|(failure, _)| !failure.is_retryable);
-        for_good.map(|(_, times)| times).sum()
+        self.for_good().map(|(_, times)| times).sum()
     }
 
     /// All promises that were broken, for people.
@@ -186,9 +198,8 @@ impl Outcome {
             judged.breaches.iter().map(told).collect::<Vec<_>>()
         };
         let mut all: Vec<String> = self.rounds.iter().flat_map(of_round).collect();
-        let for_good = self.failures.iter().filter(|(failure, _)| !failure.is_retryable);
-        all.extend(for_good.map(|(failure, times)| {
-            format!("{times} posts failed and were not to be repeated: {}", failure.error)
+        all.extend(self.for_good().map(|(failure, times)| {
+            format!("{times} calls failed and were not to be repeated: {}", failure.error)
         }));
         all.extend(self.stuck.iter().map(|stuck| format!("not mended: {stuck}")));
         all

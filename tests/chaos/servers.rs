@@ -83,9 +83,11 @@ impl Server {
 
     /// From now on what it writes is journalled.
     pub(crate) async fn begin_journal(&self) -> Result<(), String> {
-        for (name, value) in
-            [("auto-aof-rewrite-percentage", "0"), ("appendfsync", "everysec"), ("appendonly", "yes")]
-        {
+        for (name, value) in [
+            ("auto-aof-rewrite-percentage", "0"),
+            ("appendfsync", "everysec"),
+            ("appendonly", "yes"),
+        ] {
             self.redis.run::<()>(&["CONFIG", "SET", name, value]).await;
         }
         let deadline = Instant::now() + JOURNAL_WITHIN;

@@ -44,7 +44,7 @@ const SHORT_LIVED_EVERY: Duration = Duration::from_millis(150);
 /// When all that is short has ended: claims, lives and delays.
 pub(crate) const ALL_OVER: Duration = Duration::from_millis(CLAIM_MS.1 + 1500);
 /// How long to wait when there is nothing to claim.
-const NOTHING: Duration = Duration::from_millis(60);
+const NOTHING: Duration = Duration::from_millis(100);
 /// By how much this process's clock may differ from that of the run.
 const CLOCKS_MS: u64 = 2;
 
@@ -250,11 +250,8 @@ impl Worker {
     }
 
     async fn delete(&self, claim: &Claim, id: &MessageId) -> bool {
-        let what = |answer| What::Delete {
-            id: id.to_string(),
-            claim: Some(claim.id.to_string()),
-            answer,
-        };
+        let what =
+            |answer| What::Delete { id: id.to_string(), claim: Some(claim.id.to_string()), answer };
         let deleted = with_effect(self.queue.delete_message(id, Some(&claim.id)));
         self.call(what, deleted, Answer::Done).await
     }
@@ -277,9 +274,8 @@ impl Worker {
                 answer,
             };
             let posted = async { self.queue.post(vec![message?], None).await };
-            let ids = |ids: Vec<MessageId>| {
-                Answer::Done(ids.iter().map(ToString::to_string).collect())
-            };
+            let ids =
+                |ids: Vec<MessageId>| Answer::Done(ids.iter().map(ToString::to_string).collect());
             self.call(what, posted, ids).await;
             sleep(SHORT_LIVED_EVERY).await;
         }

@@ -3,11 +3,11 @@
 
 mod agreement;
 #[cfg(feature = "cli")]
+mod chaos;
+#[cfg(feature = "cli")]
 mod cli;
 mod conformance;
 mod faulty;
-#[cfg(feature = "cli")]
-mod hazards;
 mod journal;
 mod memory;
 #[path = "../oracles/mod.rs"]

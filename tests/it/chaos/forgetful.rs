@@ -81,11 +81,12 @@ async fn a_flushed_server_loses_nothing_and_is_told_of_in_one_line() {
     }
     let deadline = Instant::now() + RESTORED_WITHIN;
     let url = servers[0].url();
-    let well = |store: &Store| {
-        store.status().nodes.iter().all(|node| {
-            node.health == "up" && (node.incarnation > 1 || !url.ends_with(&node.name))
-        })
-    };
+    let well =
+        |store: &Store| {
+            store.status().nodes.iter().all(|node| {
+                node.health == "up" && (node.incarnation > 1 || !url.ends_with(&node.name))
+            })
+        };
     while !well(&one) || !well(&other) || lacking(&one).await + lacking(&other).await > 0 {
         assert!(Instant::now() < deadline, "{:?} {:?}", one.status(), one.metrics().census);
         sleep(Duration::from_millis(20)).await;
@@ -99,8 +100,11 @@ async fn a_flushed_server_loses_nothing_and_is_told_of_in_one_line() {
     let newcomer = open(&servers).await;
     let options = ListOptions { limit: 1000, ..ListOptions::default() };
     let page = queue(&newcomer).list(&options).await.unwrap();
-    let mut found: Vec<u64> =
-        page.messages.iter().map(|message| serde_json::from_slice(&message.body).unwrap()).collect();
+    let mut found: Vec<u64> = page
+        .messages
+        .iter()
+        .map(|message| serde_json::from_slice(&message.body).unwrap())
+        .collect();
     found.sort_unstable();
     assert_eq!(found, (0..POSTS as u64).collect::<Vec<_>>());
     for store in [one, other, newcomer] {

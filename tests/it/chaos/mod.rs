@@ -2,10 +2,12 @@
 //!
 //! `specs/hazards.md` tells what is done, and the command that does the same at length.
 
+mod events;
 mod forgetful;
 #[path = "../../chaos/mod.rs"]
 mod harness;
 mod timeline;
+mod wires;
 
 use std::path::Path;
 use std::sync::Arc;
