@@ -17,6 +17,8 @@ use crate::chaos::timeline::{Slot, Stall, Tails};
 const SHOWN: usize = 12;
 /// Columns of the time line.
 const COLUMNS: usize = 90;
+/// How long before a fault is looked at what the machine does on its own.
+const CALM: Duration = Duration::from_secs(1);
 /// What a column shows as high as it goes, and how high something is.
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 /// Promises, and the oracles that watch over them.
@@ -93,9 +95,18 @@ impl Report {
         rows.into_values().collect()
     }
 
-    fn quiet(&self) -> Stall {
-        let first = self.outcome.faults.first().map_or(Duration::MAX, |fault| fault.began);
-        self.outcome.line.before(first)
+    /// The last moments before each fault, if all was mended then: what the machine does on its own.
+    fn calm(&self) -> Vec<Stall> {
+        let mut mended = Some(Duration::ZERO);
+        let mut calm = Vec::new();
+        for fault in &self.outcome.faults {
+            let from = fault.began.saturating_sub(CALM);
+            if mended.is_some_and(|mended| mended <= from) {
+                calm.push(self.outcome.line.within(from, fault.began));
+            }
+            mended = fault.mended;
+        }
+        calm
     }
 
     fn verdicts(&self) -> Vec<(&'static str, u64)> {
@@ -147,13 +158,11 @@ impl Report {
         };
         let failed: u64 = self.outcome.failures.values().sum();
         let Tails { p50, p99, max } = self.outcome.line.tails();
-        let quiet = self.quiet();
         let _ = writeln!(
             out,
             "  {} messages stored, {} given to readers, {} claims, {} deletes; {} calls judged\n  \
              {failed} posts failed and were to be repeated, {} other calls were\n  \
-             posts took {:.1} ms (p50), {:.1} ms (p99), {:.0} ms at most; {:.0} ms before the first \
-             fault",
+             posts took {:.1} ms (p50), {:.1} ms (p99), {:.0} ms at most",
             sum(|judged| judged.acked),
             sum(|judged| judged.seen),
             sum(|judged| judged.claims),
@@ -163,7 +172,6 @@ impl Report {
             ms(p50),
             ms(p99),
             ms(max),
-            ms(quiet.post),
         );
     }
 
@@ -174,24 +182,15 @@ impl Report {
              after, s\n                     median longest    median longest       (above)    median \
              longest"
         );
+        let calm = self.calm();
+        let [posts, silences] = [
+            calm.iter().map(|calm| calm.post).collect::<Vec<_>>(),
+            calm.iter().map(|calm| calm.silence).collect(),
+        ];
+        write_row(out, "(none)", [&posts, &silences], "-", &[]);
         for Row { kind, posts, silences, mended, above } in self.rows() {
             let aim = kind.aim().map_or("-".into(), |aim| format!("{:.0} ({above})", ms(aim)));
-            let mended = median_and_max(&mended).map_or(["-".into(), "-".into()], |(m, l)| {
-                [m, l].map(|d| format!("{:.1}", d.as_secs_f64()))
-            });
-            let (post, silence) = (median_and_max(&posts), median_and_max(&silences));
-            let (post, silence) = (post.unwrap_or_default(), silence.unwrap_or_default());
-            let _ = writeln!(
-                out,
-                "  {kind:<10}{:>5}{:>9.0}{:>8.0}{:>10.0}{:>8.0}{aim:>14}{:>10}{:>8}",
-                posts.len(),
-                ms(post.0),
-                ms(post.1),
-                ms(silence.0),
-                ms(silence.1),
-                mended[0],
-                mended[1],
-            );
+            write_row(out, kind.name(), [&posts, &silences], &aim, &mended);
         }
     }
 
@@ -265,7 +264,7 @@ impl Report {
             "seed": self.plan.seed,
             "copies": self.plan.copies,
             "latency_ms": { "p50": ms(p50), "p99": ms(p99), "max": ms(max) },
-            "before_first_fault_ms": ms(self.quiet().post),
+            "calm_ms": self.calm().iter().map(|calm| ms(calm.post)).collect::<Vec<_>>(),
             "verdicts": self.verdicts().into_iter().collect::<BTreeMap<_, _>>(),
             "breaches": self.breaches,
             "failed_posts": self.outcome.failures.iter().map(told).collect::<Vec<_>>(),
@@ -279,6 +278,28 @@ impl Report {
             "logs": self.plan.logs,
         })
     }
+}
+
+fn write_row(
+    out: &mut String,
+    name: &str,
+    stalls: [&[Duration]; 2],
+    aim: &str,
+    mended: &[Duration],
+) {
+    let [post, silence] = stalls.map(|stalls| median_and_max(stalls).unwrap_or_default());
+    let mended = median_and_max(mended).map(|both| [both.0, both.1]);
+    let mended = mended.map(|both| both.map(|took| format!("{:.1}", took.as_secs_f64())));
+    let [median, longest] = mended.unwrap_or_else(|| ["-".into(), "-".into()]);
+    let _ = writeln!(
+        out,
+        "  {name:<10}{:>5}{:>9.0}{:>8.0}{:>10.0}{:>8.0}{aim:>14}{median:>10}{longest:>8}",
+        stalls[0].len(),
+        ms(post.0),
+        ms(post.1),
+        ms(silence.0),
+        ms(silence.1),
+    );
 }
 
 /// In milliseconds.

@@ -74,7 +74,7 @@ impl FaultKind {
         Self::Worker,
     ];
 
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Kill => "kill",
             Self::Restart => "restart",

@@ -111,9 +111,10 @@ impl TimeLine {
         stalls
     }
 
-    /// The same before a moment: what the machine does on its own.
-    pub(crate) fn before(&self, moment: Duration) -> Stall {
-        let posts = self.posts.iter().filter(|post| post.ended < moment).copied().collect();
+    /// The same in the time between two moments, of what began and ended in it.
+    pub(crate) fn within(&self, from: Duration, to: Duration) -> Stall {
+        let inside = |post: &&Posted| from <= post.meant && post.ended < to;
+        let posts = self.posts.iter().filter(inside).copied().collect();
         Self { posts }.stalls(&[Duration::ZERO]).first().copied().unwrap_or_default()
     }
 }

@@ -33,7 +33,8 @@ fn a_stall_is_charged_to_the_fault_in_which_its_posts_were_meant() {
     let stalls = line.stalls(&[ms(150), ms(455)]);
     assert_eq!(stalls[0], Stall { post: ms(250), silence: ms(345) });
     assert_eq!(stalls[1], Stall { post: ms(0), silence: ms(10) });
-    assert_eq!(line.before(ms(150)), Stall { post: ms(5), silence: ms(100) });
+    assert_eq!(line.within(ms(0), ms(150)), Stall { post: ms(5), silence: ms(100) });
+    assert_eq!(line.within(ms(50), ms(150)), Stall { post: ms(5), silence: ms(0) });
 }
 
 #[test]
