@@ -108,7 +108,11 @@ async fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(shown).with_writer(std::io::stderr).init();
     let outcome = match worker::settings() {
         Some(settings) => worker::work(settings).await.map(|()| true),
-        None => go(Args::parse()).await,
+        // Dropped, a run ends its processes.
+        None => tokio::select! {
+            outcome = go(Args::parse()) => outcome,
+            _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
+        },
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

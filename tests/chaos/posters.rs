@@ -8,7 +8,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
-use tokio::time::sleep_until;
+use tokio::time::{Instant, sleep_until};
 
 use super::client::Client;
 use super::events::{Origin, event};
@@ -19,11 +19,13 @@ use crate::oracles::{Answer, What};
 /// Posters of a run; one in [`JOBS`] posts what is claimed, the others what is read.
 pub(crate) const POSTERS: usize = 16;
 const JOBS: usize = 4;
+/// One job in so many is delayed, for one or two seconds.
+const DELAYED: u32 = 5;
 /// One post in so many is the last one at its service for now.
 const MOVES: u32 = 100;
-/// Lives of messages, in seconds: as short as the service allows, and beyond the end of a round.
-const SHORT_LIFE: u64 = 60;
-const LONG_LIFE: u64 = 1800;
+/// Lives of messages, in seconds: beyond the end of a round. Workers post what lives for a moment only;
+/// a service does not take lives below a minute.
+const LIFE: u64 = 3600;
 
 /// Posts until the round ends.
 pub(super) async fn post(round: Arc<Round>, number: usize) {
@@ -34,22 +36,23 @@ pub(super) async fn post(round: Arc<Round>, number: usize) {
     let queue = if of_jobs { &round.jobs } else { &round.events };
     let path = format!("/v2/queues/{queue}/messages");
     let pace = Duration::from_secs_f64(POSTERS as f64 / stage.plan.rate);
-    let first = round.from + pace.mul_f64(number as f64 / POSTERS as f64);
+    let first = round.from() + pace.mul_f64(number as f64 / POSTERS as f64);
+    let until = round.from() + stage.plan.round;
     let producer = (round.number * POSTERS + number) as u64;
     for seq in 1.. {
         let meant = first + pace.mul_f64((seq - 1) as f64);
-        if meant >= round.until {
+        // Behind schedule it goes on at once until it has made up for it, or the round is over.
+        sleep_until(meant).await;
+        if meant.max(Instant::now()) >= until {
             return;
         }
-        // Behind schedule it goes on at once until it has made up for it.
-        sleep_until(meant).await;
         let origin = Origin { producer, seq };
-        let (ttl, delay) = life(&mut rng, of_jobs);
+        let delay = if of_jobs && rng.u32(..DELAYED) == 0 { rng.u64(1..=2) } else { 0 };
         let body: Value = serde_json::from_str(&event(stage.plan.seed, origin)).unwrap_or_default();
-        let post = json!({"messages": [{"body": body, "ttl": ttl, "delay": delay}]});
+        let post = json!({"messages": [{"body": body, "ttl": LIFE, "delay": delay}]});
         let began = stage.origin.ms();
         let answer = client.ask(Method::POST, &path, Some(&post)).await;
-        let ended = tokio::time::Instant::now();
+        let ended = Instant::now();
         let answer = match answer.expect(&[StatusCode::CREATED]) {
             Ok((_, posted)) => {
                 let href = posted["resources"][0].as_str().unwrap_or_default();
@@ -65,21 +68,13 @@ pub(super) async fn post(round: Arc<Round>, number: usize) {
         let is_acked = matches!(answer, Answer::Done(_));
         let counter = if is_acked { &stage.progress.acked } else { &stage.progress.failed };
         counter.fetch_add(1, Ordering::Relaxed);
-        let since = |at: tokio::time::Instant| at.duration_since(stage.origin.at);
+        let since = |at: Instant| at.duration_since(stage.origin.at);
         stage.line().posts.push(Posted { meant: since(meant), ended: since(ended), is_acked });
-        let (ttl, delay) = (ttl * 1000, delay * 1000);
+        let (ttl, delay) = (LIFE * 1000, delay * 1000);
         let what = What::Post { messages: vec![name(origin)], ttl, delay, key: None, answer };
         round.note(format!("poster {number}"), began, queue, what);
         if rng.u32(..MOVES) == 0 {
             client.move_on();
         }
-    }
-}
-
-/// How long a message lives, and after how long it may be claimed, in seconds.
-fn life(rng: &mut Rng, of_jobs: bool) -> (u64, u64) {
-    match of_jobs {
-        true => (LONG_LIFE, if rng.u32(..5) == 0 { rng.u64(1..=2) } else { 0 }),
-        false => (if rng.u32(..5) == 0 { SHORT_LIFE } else { LONG_LIFE }, 0),
     }
 }

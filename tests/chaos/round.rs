@@ -1,13 +1,13 @@
 //! A round: two queues of its own, from their first message to the last walk of all that is left.
 //! While one round is walked to its end and judged, the next one posts.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use fastrand::Rng;
 use hyper::{Method, StatusCode};
 use serde_json::Value;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep};
 
 use super::client::Client;
@@ -21,7 +21,7 @@ use super::{Attended, Progress};
 use crate::oracles::{self, Answer, Breach, Counts, Entry, History, What};
 
 /// Readers that follow the events from the start.
-const FOLLOWERS: u64 = 3;
+const FOLLOWERS: u64 = 2;
 /// Who walks a queue when all is quiet.
 const LAST_WALKS: u64 = 2;
 /// Who deletes, and one who looks again.
@@ -56,9 +56,8 @@ pub(super) struct Round {
     /// The queue that is read, and the one that is worked on.
     pub(super) events: String,
     pub(super) jobs: String,
-    /// When posts begin and end.
-    pub(super) from: Instant,
-    pub(super) until: Instant,
+    /// When posts began.
+    from: OnceLock<Instant>,
     entries: Mutex<Vec<Entry>>,
     errands: Mutex<Vec<mpsc::UnboundedSender<Errand>>>,
 }
@@ -78,17 +77,19 @@ pub(crate) struct Judged {
 
 impl Round {
     pub(super) fn new(stage: &Arc<Stage>, number: usize) -> Self {
-        let from = stage.origin.at + stage.plan.round * number as u32;
         Self {
             stage: Arc::clone(stage),
             number,
             events: format!("events-{number}"),
             jobs: format!("jobs-{number}"),
-            from,
-            until: from + stage.plan.round,
+            from: OnceLock::new(),
             entries: Mutex::default(),
             errands: Mutex::default(),
         }
+    }
+
+    pub(super) fn from(&self) -> Instant {
+        *self.from.get_or_init(Instant::now)
     }
 
     /// What one of its clients draws from.
@@ -128,7 +129,12 @@ impl Round {
     }
 
     /// Runs it to its end.
-    pub(super) async fn run(self: Arc<Self>) -> Result<Judged, String> {
+    ///
+    /// `posted` is told when the next round may begin to post.
+    pub(super) async fn run(
+        self: Arc<Self>,
+        posted: oneshot::Sender<()>,
+    ) -> Result<Judged, String> {
         let mut client = Client::new(&self.stage.services, self.number);
         for queue in [&self.events, &self.jobs] {
             let path = format!("/v2/queues/{queue}");
@@ -143,11 +149,14 @@ impl Round {
         let followers: Vec<_> = (1..=FOLLOWERS)
             .map(|number| self.walk(number, &self.events, None, over.clone()))
             .collect();
+        // Queues and readers are there before.
+        self.from();
         let posters: Vec<_> =
             (0..POSTERS).map(|number| Attended::spawn(post(Arc::clone(&self), number))).collect();
         for poster in posters {
             poster.end().await?;
         }
+        posted.send(()).ok();
         self.errands.lock().unwrap_or_else(PoisonError::into_inner).clear();
         for deleter in deleters {
             deleter.end().await?;

@@ -1,11 +1,12 @@
 //! A run: starts servers, services and workers, lets rounds and faults go their way, and puts
 //! together what they came to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use roundelay::Store;
-use tokio::time::sleep_until;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::client::Failure;
 use super::crew::Crew;
@@ -144,25 +145,35 @@ pub(crate) async fn run(plan: Plan, progress: &Arc<Progress>) -> Result<Outcome,
     })
 }
 
-/// One round after the other, each judged while the next one goes on.
+/// One round after the other, each judged while the next one goes on, but no more than that: on a busy
+/// machine a round waits for the last but one, and nothing is posted meanwhile.
 async fn rounds(stage: &Arc<Stage>) -> Result<Vec<Judged>, String> {
-    let plan = &stage.plan;
-    let count = (plan.lasts.as_secs_f64() / plan.round.as_secs_f64()).round().max(1.0) as usize;
-    let mut running = Vec::new();
-    for number in 0..count {
+    let mut judged = Vec::new();
+    let mut running: VecDeque<Attended<Result<Judged, String>>> = VecDeque::new();
+    let until = stage.origin.at + stage.plan.lasts;
+    for number in 0.. {
+        if Instant::now() >= until {
+            break;
+        }
+        while running.len() >= 2
+            && let Some(round) = running.pop_front()
+        {
+            judged.push(round.end().await??);
+        }
         let round = Arc::new(Round::new(stage, number));
-        sleep_until(round.from).await;
         let stage = Arc::clone(stage);
-        running.push(Attended::spawn(async move {
+        let (tell, posted) = oneshot::channel();
+        running.push_back(Attended::spawn(async move {
             let queues = [round.events.clone(), round.jobs.clone()];
             let judged = Arc::clone(&round);
             stage.change_queues(|open| open.extend(queues.iter().cloned()));
-            let judged = judged.run().await;
+            let judged = judged.run(tell).await;
             stage.change_queues(|open| open.retain(|queue| !queues.contains(queue)));
             judged.map_err(|error| format!("round {}: {error}", round.number))
         }));
+        // If it failed, its end tells.
+        posted.await.ok();
     }
-    let mut judged = Vec::new();
     for round in running {
         judged.push(round.end().await??);
     }
