@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use fastrand::Rng;
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};

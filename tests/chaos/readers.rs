@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use super::client::Client;
 use super::events::recognise;
-use super::round::{Round, name};
+use super::round::{Round, done, name};
 use super::services::MAX_PAGE;
 use crate::oracles::{Answer, Seen, What};
 
@@ -90,7 +90,7 @@ async fn page(round: &Round, walk: &mut Walk, client: &mut Client, rng: &mut Rng
             (None, failure.into_answer())
         }
     };
-    let found = answer.done().map(Vec::len);
+    let found = done(&answer).map(Vec::len);
     if found.is_some() {
         walk.marker.clone_from(&next);
     }

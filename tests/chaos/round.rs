@@ -48,6 +48,14 @@ pub(crate) fn name(origin: Origin) -> String {
     format!("{}.{}", origin.producer, origin.seq)
 }
 
+/// What was answered, if it was.
+pub(super) fn done<T>(answer: &Answer<T>) -> Option<&T> {
+    match answer {
+        Answer::Done(done) => Some(done),
+        Answer::Refused(_) | Answer::NotApplied(_) | Answer::Unknown(_) => None,
+    }
+}
+
 /// One round.
 #[derive(Debug)]
 pub(super) struct Round {
@@ -229,7 +237,7 @@ impl Round {
             }
             Err(failure) => failure.into_answer(),
         };
-        let counts = answer.done().copied();
+        let counts = done(&answer).copied();
         self.note("run".into(), began, queue, What::Stats { answer });
         counts
     }
