@@ -88,11 +88,18 @@ impl Core {
         *locked(&self.census.latest) = Some((now, census));
     }
 
-    /// The latest count, with its age as of now.
+    /// The latest count, with its age as of now. Segments are counted anew each time: that asks
+    /// nobody.
     pub(crate) fn latest_census(&self) -> Option<Census> {
-        locked(&self.census.latest).as_ref().map(|(at, census)| {
-            let age = census.age + at.elapsed();
-            Census { age, ..census.clone() }
+        let (at, mut census) = locked(&self.census.latest).clone()?;
+        census.age += at.elapsed();
+        let (now, _) = self.look_at_manifests();
+        Some(Census {
+            segments_open: now.segments_open,
+            segments_closed: now.segments_closed,
+            segments_lost: now.segments_lost,
+            segments_under_replicated: now.segments_under_replicated,
+            ..census
         })
     }
 

@@ -286,7 +286,7 @@ impl Core {
             })
             .await?;
         if changed {
-            tracing::info!(queue = queue.name, ?gone, "dropped replicas that do not answer");
+            tracing::debug!(queue = queue.name, ?gone, "dropped replicas that do not answer");
             self.repair_thin(queue, &manifest);
         }
         Ok(manifest)

@@ -44,6 +44,17 @@ enum Voice {
     Absent,
 }
 
+/// That a keeper gets its own place back belongs to its node's new life, of which the log tells.
+fn tell(before: &KeeperSet, next: &KeeperSet) {
+    let nodes = |set: &KeeperSet| set.members.iter().map(|member| member.node).collect::<Vec<_>>();
+    let (epoch, members) = (next.epoch, nodes(next));
+    if members == nodes(before) {
+        tracing::debug!(%epoch, "a keeper gets its place back");
+    } else {
+        tracing::info!(%epoch, ?members, "other nodes keep the manifests from now on");
+    }
+}
+
 impl Core {
     /// Looks after the keepers for ever.
     pub(crate) async fn tend_keepers(self: Arc<Self>) {
@@ -86,7 +97,7 @@ impl Core {
                         return Ok(false);
                     }
                     let Some(next) = view.next_keepers(&usable, &gone) else { return Ok(false) };
-                    tracing::info!(epoch = %next.epoch, members = ?next.members, "new keepers");
+                    tell(&view.keepers, &next);
                     view.keepers = next;
                     Ok(true)
                 })
@@ -175,7 +186,7 @@ impl Core {
         for (member, answer) in silent.iter().zip(join_all(silent.iter().map(activate)).await) {
             match answer.map(|mut replies| replies.pop()) {
                 Ok(Some(Reply::Done)) => {
-                    tracing::info!(node = %member.node, epoch = %set.epoch, "the keeper votes");
+                    tracing::debug!(node = %member.node, epoch = %set.epoch, "the keeper votes");
                 }
                 answer => {
                     let message = format!("the new keeper {} does not answer", member.node);

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use crate::driver::nodes::Health;
 use crate::driver::registers::Change;
 use crate::error::{Error, ErrorKind};
-use crate::id::{Incarnation, NodeId, Version};
+use crate::id::{Cookie, Incarnation, NodeId, Version};
 use crate::node::{Identity, Op, Refusal, Reply};
 use crate::pool::Core;
 use crate::protocol::admission::{Standing, check_settings, standing};
@@ -144,7 +144,7 @@ impl Core {
         check_settings(name, identity)?;
         let mut view = self.view();
         if !matches!(standing(&view, name, identity), Standing::Member(_)) {
-            self.nodes.doubt(index, "it is being admitted", true);
+            self.nodes.await_admission(index);
             view = self.refresh().await?;
         }
         match standing(&view, name, identity) {
@@ -217,7 +217,7 @@ impl Core {
         let admit = Op::Admit { cookie, run_id: identity.run_id.clone() };
         match self.nodes.ask_slot(index, vec![admit], Some(LIMIT)).await.map(|mut all| all.pop()) {
             Ok(Some(Reply::Done)) => {
-                tracing::info!(node = name, %cookie, "admitted a node that was empty");
+                tell_admission(&name, cookie, node.is_some());
                 self.bind(cookie.node, index)?;
                 self.nodes.cleared(index, identity);
                 self.registers.trouble.notify_one();
@@ -244,6 +244,21 @@ impl Core {
         }
         self.nodes.bind(node, index);
         Ok(())
+    }
+}
+
+/// Only the process that admits a node says so: one line in all logs.
+fn tell_admission(name: &str, cookie: Cookie, is_known: bool) {
+    let life = cookie.incarnation.0;
+    if is_known {
+        tracing::warn!(
+            node = name,
+            life,
+            "the node came back without its data, or with old data: it was emptied and admitted \
+             anew, and the copies that it had are being restored from the other nodes"
+        );
+    } else {
+        tracing::info!(node = name, life, "a new node belongs to the pool");
     }
 }
 

@@ -87,6 +87,8 @@ struct Trouble {
     since: Instant,
     /// Not merely slow.
     down: bool,
+    /// Whether the log tells of it.
+    told: bool,
     why: String,
 }
 
@@ -355,26 +357,17 @@ impl Nodes {
     /// The node is slow, or (`down`) not to be used at all.
     pub(crate) fn doubt(&self, index: usize, why: &str, down: bool) {
         let Some(slot) = self.slot(index) else { return };
-        let mut state = slot.state();
-        let news = match &mut state.trouble {
-            Some(trouble) => {
-                let news = down && !trouble.down;
-                // Slow is the weaker word: it does not replace the reason why a node is down.
-                if down || !trouble.down {
-                    trouble.down = down;
-                    why.clone_into(&mut trouble.why);
-                }
-                news
-            }
-            none @ None => {
-                *none = Some(Trouble { since: Instant::now(), down, why: why.into() });
-                slot.calls.suspected();
-                true
-            }
-        };
-        drop(state);
-        if news {
+        if slot.doubted(why, down, true) {
             tracing::warn!(node = slot.node.name(), why, down, "the node is in doubt");
+            self.announce();
+        }
+        slot.doubt.notify_one();
+    }
+
+    /// The node is not to be used before its next life has begun. Of that the log tells, once.
+    pub(crate) fn await_admission(&self, index: usize) {
+        let Some(slot) = self.slot(index) else { return };
+        if slot.doubted("it is being admitted", true, false) {
             self.announce();
         }
         slot.doubt.notify_one();
@@ -390,7 +383,8 @@ impl Nodes {
         let mut state = slot.state();
         state.memory = identity.memory;
         identity.version.clone_into(&mut state.version);
-        let was = (state.trouble.take().is_some(), state.full_until.is_some());
+        let trouble = state.trouble.take();
+        let was = (trouble.is_some(), state.full_until.is_some());
         if full {
             state.full_until = Some(now + 2 * FULL_FOR);
         } else if state.full_until.is_some_and(|until| until <= now) {
@@ -399,7 +393,7 @@ impl Nodes {
         let news = was != (false, state.full_until.is_some());
         drop(state);
         if news {
-            if was.0 {
+            if trouble.is_some_and(|trouble| trouble.told) {
                 tracing::info!(node = slot.node.name(), "the node is up");
             }
             self.announce();
@@ -414,7 +408,12 @@ impl Slot {
             node,
             // Not up before it has said who it is.
             state: Mutex::new(State {
-                trouble: Some(Trouble { since: now, down: true, why: "not asked yet".into() }),
+                trouble: Some(Trouble {
+                    since: now,
+                    down: true,
+                    told: true,
+                    why: "not asked yet".into(),
+                }),
                 full_until: None,
                 heard: now,
                 latency: Latency::default(),
@@ -438,6 +437,28 @@ impl Slot {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note of trouble, of which the log tells or does not. Whether it is news.
+    fn doubted(&self, why: &str, down: bool, told: bool) -> bool {
+        let mut state = self.state();
+        match &mut state.trouble {
+            Some(trouble) => {
+                let news = down && !trouble.down;
+                // Slow is the weaker word: it does not replace the reason why a node is down.
+                if down || !trouble.down {
+                    trouble.down = down;
+                    why.clone_into(&mut trouble.why);
+                }
+                trouble.told |= news && told;
+                news
+            }
+            none @ None => {
+                *none = Some(Trouble { since: Instant::now(), down, told, why: why.into() });
+                self.calls.suspected();
+                true
+            }
+        }
     }
 
     pub(crate) fn health(&self) -> Health {

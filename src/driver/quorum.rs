@@ -89,7 +89,7 @@ impl Registers {
         if set.epoch <= keepers.epoch {
             return false;
         }
-        tracing::info!(epoch = %set.epoch, "keepers of a new epoch");
+        tracing::debug!(epoch = %set.epoch, "keepers of a new epoch");
         *keepers = Arc::new(set);
         drop(keepers);
         self.trouble.notify_one();

@@ -3,13 +3,15 @@
 
 mod agreement;
 #[cfg(feature = "cli")]
+mod chaos;
+#[cfg(feature = "cli")]
 mod cli;
 mod conformance;
 mod faulty;
-#[cfg(feature = "cli")]
-mod hazards;
 mod journal;
 mod memory;
+#[path = "../oracles/mod.rs"]
+mod oracles;
 #[cfg(feature = "cli")]
 mod pool_cli;
 mod queue;
@@ -18,6 +20,7 @@ mod readme;
 mod redis_node;
 mod redis_server;
 mod redis_tls;
+mod simulator;
 mod space;
 mod tidy;
 mod waiting;

@@ -1,6 +1,6 @@
 //! A Redis server of one test's own: in a temporary folder, killed when it is dropped.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -34,8 +34,14 @@ impl RedisServer {
         server
     }
 
-    fn socket(&self) -> PathBuf {
+    /// Its socket, which stays the same.
+    pub(crate) fn socket(&self) -> PathBuf {
         self.folder.path().join("redis.sock")
+    }
+
+    /// Where it keeps files.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Where it is.
@@ -45,10 +51,15 @@ impl RedisServer {
 
     /// Starts it after [`kill`](Self::kill), with what was [saved](Self::save).
     pub(crate) async fn start_again(&self) {
+        self.start_again_with(&[]).await;
+    }
+
+    /// The same with further options, for this time only.
+    pub(crate) async fn start_again_with(&self, more: &[&str]) {
         let mut command = Command::new("redis-server");
         command.args(["--port", "0", "--save", "", "--appendonly", "no", "--daemonize", "no"]);
         command.arg("--unixsocket").arg(self.socket()).arg("--dir").arg(self.folder.path());
-        command.args(&self.options).stdin(Stdio::null()).stdout(Stdio::null());
+        command.args(&self.options).args(more).stdin(Stdio::null()).stdout(Stdio::null());
         let process = command.spawn().unwrap_or_else(|error| {
             panic!("redis-server cannot be started ({error}): these tests need it in the PATH")
         });

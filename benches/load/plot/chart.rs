@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-const WIDTH: f64 = 720.0;
+/// How wide a chart usually is.
+pub(super) const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 420.0;
 /// Room for the numbers and names around the frame.
 const LEFT: f64 = 80.0;
@@ -20,20 +21,23 @@ pub(super) struct Chart<'a> {
     pub(super) title: &'a str,
     pub(super) x_name: &'a str,
     pub(super) y_name: &'a str,
+    /// Pixels from left to right.
+    pub(super) wide: f64,
     /// Marks of the horizontal axis, in its own unit, with their names.
     pub(super) marks: Vec<(f64, String)>,
     /// Whether the vertical axis is logarithmic; else it starts at zero.
     pub(super) is_log: bool,
-    /// Moments that are drawn as upright lines.
-    pub(super) events: Vec<f64>,
+    /// Moments that are drawn as upright lines, with what happened then.
+    pub(super) events: Vec<(f64, String)>,
     pub(super) series: Vec<Series>,
 }
 
 /// One picture of these charts, from top to bottom.
 pub(super) fn picture(charts: &[Chart]) -> String {
     let high = HEIGHT * charts.len() as f64;
+    let wide = charts.iter().map(|chart| chart.wide).fold(0.0, f64::max);
     let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{high}\" \
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{wide}\" height=\"{high}\" \
          font-family=\"sans-serif\" font-size=\"12\">\n\
          <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
     );
@@ -54,7 +58,7 @@ impl Chart<'_> {
         };
         let places = points().map(|point| point.0).chain(self.marks.iter().map(|mark| mark.0));
         let right = places.fold(1.0, f64::max);
-        let (wide, high) = (WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM);
+        let (wide, high) = (self.wide - LEFT - RIGHT, HEIGHT - TOP - BOTTOM);
         let x = |value: f64| LEFT + wide * value / right;
         let y = |scaled: f64| {
             TOP + high * (1.0 - (scaled - lowest) / (highest - lowest).max(f64::MIN_POSITIVE))
@@ -71,7 +75,7 @@ impl Chart<'_> {
                 "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{words}</text>"
             );
         };
-        text(WIDTH / 2.0, TOP / 2.0, "middle", self.title);
+        text(self.wide / 2.0, TOP / 2.0, "middle", self.title);
         text(LEFT + wide / 2.0, HEIGHT - 10.0, "middle", self.x_name);
         text(8.0, TOP - 8.0, "start", self.y_name);
         for (place, name) in &self.marks {
@@ -85,7 +89,7 @@ impl Chart<'_> {
         for (number, (name, _)) in self.series.iter().enumerate() {
             let colour = COLOURS[number % COLOURS.len()];
             let words = format!("<tspan fill=\"{colour}\">{name}</tspan>");
-            text(WIDTH - RIGHT + 8.0, TOP + 16.0 * (number as f64 + 1.0), "start", &words);
+            text(self.wide - RIGHT + 8.0, TOP + 16.0 * (number as f64 + 1.0), "start", &words);
         }
         for (number, (_, points)) in self.series.iter().enumerate() {
             let line: Vec<String> = points
@@ -99,13 +103,17 @@ impl Chart<'_> {
                 line.join(" ")
             );
         }
-        for &at in &self.events {
-            let at = x(at);
+        for (at, name) in &self.events {
+            let at = x(*at);
             let bottom = TOP + high;
             let _ = writeln!(
                 out,
                 "<path d=\"M {at:.1} {TOP} V {bottom}\" stroke=\"#868e96\" \
-                 stroke-dasharray=\"4 3\"/>"
+                 stroke-dasharray=\"4 3\"/>\n\
+                 <text transform=\"translate({:.1} {:.1}) rotate(-90)\" font-size=\"10\" \
+                 text-anchor=\"end\" fill=\"#868e96\">{name}</text>",
+                at - 2.0,
+                TOP + 4.0
             );
         }
         out + "</g>\n"

@@ -5,7 +5,7 @@ mod chart;
 
 use std::path::Path;
 
-use chart::{Chart, Series, picture};
+use chart::{Chart, Series, WIDTH, picture};
 
 use crate::measured::{Measured, median};
 use crate::run::Results;
@@ -61,12 +61,13 @@ fn time_line(load: &Workload, run: &Measured) -> Option<String> {
     let last = seconds(slots.len()).round() as usize;
     let apart = last.div_ceil(MARKS).max(1);
     let marks = || (0..=last).step_by(apart).map(|at| (at as f64, at.to_string())).collect();
-    let events = || run.killed.iter().map(|at| at.as_secs_f64()).collect();
+    let events = || run.killed.iter().map(|at| (at.as_secs_f64(), "killed".into())).collect();
     let title = load.name();
     let counts = Chart {
         title: &title,
         x_name: "seconds",
         y_name: "messages acknowledged, calls failed: in 100 ms",
+        wide: WIDTH,
         marks: marks(),
         is_log: false,
         events: events(),
@@ -79,6 +80,7 @@ fn time_line(load: &Workload, run: &Measured) -> Option<String> {
         title: "latency, by when a call was meant to start",
         x_name: "seconds",
         y_name: "microseconds",
+        wide: WIDTH,
         marks: marks(),
         is_log: true,
         events: events(),
@@ -104,6 +106,7 @@ fn latency(load: &Workload, results: &[Results]) -> String {
         title: &load.name(),
         x_name: "calls",
         y_name: "microseconds at most",
+        wide: WIDTH,
         marks: marks.iter().map(|&(q, name)| (place(q), name.into())).collect(),
         is_log: true,
         events: Vec::new(),
@@ -142,6 +145,7 @@ fn throughput(all: &[(Workload, Vec<Results>)]) -> String {
         title: "throughput",
         x_name,
         y_name: "messages a second",
+        wide: WIDTH,
         marks: marks.collect(),
         is_log: false,
         events: Vec::new(),

@@ -1,12 +1,12 @@
 //! `roundelay pool init`, `add`, `drain`, `remove`.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use roundelay::node::redis::RedisNode;
 use roundelay::{Bargain, Remaining, Removal, Store, Verdict};
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::progress::Progress;
 use super::{Output, check, status};

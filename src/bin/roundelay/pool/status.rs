@@ -1,11 +1,11 @@
 //! `roundelay pool status`: how the pool does, as of now, with an exit code for scripts.
 
 use std::io::Write as _;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use roundelay::{NodeHealth, PoolHealth, PoolStatus, Store};
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::Output;
 use crate::failure::Failure;

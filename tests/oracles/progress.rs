@@ -1,0 +1,86 @@
+//! Progress (Q10): while at most one node is faulty, and the pool had time to mend what was before,
+//! every call succeeds, and soon.
+
+use std::collections::BTreeSet;
+
+use super::{Answer, Entry, History, What};
+use super::{Facts, facts::NEVER};
+
+/// A node that is faulty, and may still be mended some time after.
+struct Trouble {
+    node: usize,
+    from: u64,
+    to: u64,
+    mended: u64,
+}
+
+pub(crate) fn check(history: &History, _: &Facts<'_>) -> Vec<String> {
+    if history.patience == 0 {
+        return Vec::new();
+    }
+    let troubles: Vec<Trouble> = history
+        .entries
+        .iter()
+        .filter_map(|entry| match &entry.what {
+            What::Fault { node, .. } => Some(Trouble {
+                node: *node,
+                from: entry.began,
+                to: entry.ended,
+                mended: entry.ended.saturating_add(history.settle),
+            }),
+            What::Excuse => {
+                Some(Trouble { node: usize::MAX, from: entry.began, to: NEVER, mended: NEVER })
+            }
+            _ => None,
+        })
+        .collect();
+    let mut breaches = Vec::new();
+    for entry in &history.entries {
+        let Some(failed) = outcome(entry) else { continue };
+        let took = entry.ended - entry.began;
+        if (failed.is_none() && took <= history.patience) || is_excused(entry, &troubles) {
+            continue;
+        }
+        let how = failed.unwrap_or("it was done");
+        breaches.push(format!("{}: {} ms from {}: {how}", entry.by, took, entry.began));
+    }
+    breaches
+}
+
+/// Whether more than one node was faulty meanwhile, or had been just before.
+fn is_excused(entry: &Entry, troubles: &[Trouble]) -> bool {
+    // A node that is being mended when another one fails is a second faulty one.
+    let near = |trouble: &&Trouble| trouble.from <= entry.ended && entry.began <= trouble.mended;
+    let near: Vec<&Trouble> = troubles.iter().filter(near).collect();
+    let nodes: BTreeSet<usize> = near.iter().map(|trouble| trouble.node).collect();
+    nodes.len() > 1 || near.iter().any(|trouble| trouble.node == usize::MAX || trouble.to == NEVER)
+}
+
+/// Of what clients need: why it failed, if it did.
+fn outcome(entry: &Entry) -> Option<Option<&str>> {
+    fn failure<T>(answer: &Answer<T>) -> Option<&str> {
+        match answer {
+            Answer::Done(_) | Answer::Refused(_) => None,
+            Answer::NotApplied(why) | Answer::Unknown(why) => Some(why),
+        }
+    }
+    match &entry.what {
+        What::Post { answer, .. } => Some(failure(answer)),
+        What::List { answer, .. } => Some(failure(answer)),
+        What::Get { answer, .. } => Some(failure(answer)),
+        What::Claim { answer, .. } => Some(failure(answer)),
+        What::Renew { answer, .. } => Some(failure(answer)),
+        What::Release { answer, .. } => Some(failure(answer)),
+        What::Delete { answer, .. } => Some(failure(answer)),
+        What::Pop { answer } => Some(failure(answer)),
+        What::Stats { answer } => Some(failure(answer)),
+        What::Create { .. }
+        | What::Remove { .. }
+        | What::Census { .. }
+        | What::Fault { .. }
+        | What::Disturbed { .. }
+        | What::Chosen { .. }
+        | What::Excuse
+        | What::Quiet => None,
+    }
+}
