@@ -11,7 +11,6 @@ mod chaos;
 #[path = "../load/plot/chart.rs"]
 mod chart;
 #[path = "../../tests/oracles/mod.rs"]
-#[expect(dead_code, reason = "the simulator needs more of them")]
 mod oracles;
 mod picture;
 #[path = "../../tests/it/redis_server.rs"]
