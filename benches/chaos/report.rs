@@ -22,7 +22,7 @@ const CALM: Duration = Duration::from_secs(1);
 /// What a column shows as high as it goes, and how high something is.
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 /// Promises, and the oracles that watch over them.
-const VERDICTS: [(&str, &[&str]); 9] = [
+const VERDICTS: [(&str, &[&str]); 10] = [
     ("lost", &["lost", "missing"]),
     ("skipped", &["unseen", "poll_skip", "marker_stability"]),
     ("repeated", &["duplicated", "once"]),
@@ -32,6 +32,7 @@ const VERDICTS: [(&str, &[&str]); 9] = [
     ("too early", &["early_delivery"]),
     ("came back", &["resurrection", "ttl_overrun"]),
     ("miscounted", &["stats"]),
+    ("unfinished", &["unfinished"]),
 ];
 
 /// A run and what follows from it.

@@ -430,7 +430,7 @@ impl Core {
         for (no, wanted) in by_segment {
             let Some(segment) = manifest.segment(no).filter(|s| !s.lost) else { continue };
             let refs: Vec<MessageRef> = wanted.iter().map(|(_, at)| *at).collect();
-            let entries = self.get_in(queue, segment, &refs).await?;
+            let entries = self.get_in(queue, tag, segment, &refs).await?;
             for ((place, _), entry) in wanted.iter().zip(entries) {
                 if let Some(entry) = entry {
                     found.insert(*place, self.message(queue, tag, no, entry)?);
@@ -443,6 +443,7 @@ impl Core {
     async fn get_in(
         self: &Arc<Self>,
         queue: &Arc<QueueState>,
+        tag: QueueTag,
         segment: &Segment,
         refs: &[MessageRef],
     ) -> Result<Vec<Option<Entry>>, Error> {
@@ -473,21 +474,49 @@ impl Core {
                         failures.extend(probes.into_iter().filter_map(Result::err));
                         break;
                     }
-                    let thin = replicas.len() < self.pool.config().copies_min;
                     let bound = match &segment.end {
-                        Some(end) if thin => minimum(&noted(&coverage.producers), end),
                         Some(end) => end.clone(),
                         None => confirmed(&coverage, &probes),
                     };
-                    let counts = |at: &MessageRef| at.block <= covered(&bound, at.producer);
+                    let thin = replicas.len() < self.pool.config().copies_min;
+                    let safe = noted(&coverage.producers);
+                    let within =
+                        |at: &MessageRef, all: &Frontier| at.block <= covered(all, at.producer);
                     let entries = got.entries.into_iter().zip(refs);
-                    return Ok(entries.map(|(e, at)| e.filter(|_| counts(at))).collect());
+                    let entries: Vec<(Option<Entry>, &MessageRef)> = entries
+                        .map(|(entry, at)| (entry.filter(|_| within(at, &bound)), at))
+                        .collect();
+                    let mut there = entries.iter().filter(|(entry, _)| entry.is_some());
+                    if thin && segment.end.is_some() && there.any(|(_, at)| !within(at, &safe)) {
+                        return self.get_repaired(queue, tag, segment.no, refs).await;
+                    }
+                    return Ok(entries.into_iter().map(|(entry, _)| entry).collect());
                 }
                 Err(failure) => failures.push(failure),
             }
         }
         self.manifests.forget(queue);
         Err(unavailable(&queue.name, "no replica of a segment answers", &failures))
+    }
+
+    /// The same once the segment has its copies again. Until then what no note covers may have been
+    /// acked or not: it cannot be given (Q5), nor be said not to be there (Q1).
+    async fn get_repaired(
+        self: &Arc<Self>,
+        queue: &Arc<QueueState>,
+        tag: QueueTag,
+        no: SegmentNo,
+        refs: &[MessageRef],
+    ) -> Result<Vec<Option<Entry>>, Error> {
+        let deadline = Instant::now() + self.pool.config().deadline;
+        self.repair_now(queue, no, deadline).await?;
+        let manifest = self.manifests.read(queue).await?;
+        let manifest = manifest.filter(|now| self.tag(queue, now.generation) == tag);
+        match manifest.as_ref().and_then(|manifest| manifest.segment(no)) {
+            Some(now) if !now.lost => Box::pin(self.get_in(queue, tag, now, refs)).await,
+            // All of its messages have ended meanwhile, or it was lost.
+            _ => Ok(vec![None; refs.len()]),
+        }
     }
 }
 

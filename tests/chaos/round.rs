@@ -176,13 +176,22 @@ impl Round {
         }
         sleep(ALL_OVER).await;
         finish.send_replace(true);
-        let mut markers = vec![None];
+        let (mut markers, mut unfinished) = (vec![None], Vec::new());
         for follower in followers {
-            markers.push(follower.end().await??);
+            match follower.end().await? {
+                Ok(marker) => markers.push(marker),
+                Err(why) => unfinished.push(why),
+            }
         }
         self.note("run".into(), self.stage.origin.ms(), "", What::Quiet);
-        self.look_at_the_rest(&mut client, markers, &over).await?;
-        let judged = self.judge().await?;
+        unfinished.extend(self.look_at_the_rest(&mut client, markers, &over).await?);
+        let mut judged = self.judge().await?;
+        let unfinished = unfinished.into_iter();
+        judged.breaches.extend(unfinished.map(|what| Breach {
+            oracle: "unfinished",
+            invariant: "Q10",
+            what,
+        }));
         for queue in [&self.events, &self.jobs] {
             let path = format!("/v2/queues/{queue}");
             at_last(&mut client, Method::DELETE, &path, &[StatusCode::NO_CONTENT]).await?;
@@ -242,13 +251,14 @@ impl Round {
         counts
     }
 
-    /// Walks both queues, several times from the start and from markers that were met on the way.
+    /// Walks both queues, several times from the start and from markers that were met on the way; says
+    /// which walks did not come to the end.
     async fn look_at_the_rest(
         self: &Arc<Self>,
         client: &mut Client,
         markers: Vec<Option<String>>,
         over: &watch::Receiver<bool>,
-    ) -> Result<(), String> {
+    ) -> Result<Vec<String>, String> {
         let mut number = FOLLOWERS;
         let mut walks = Vec::new();
         for (queue, from) in [(&self.events, markers), (&self.jobs, vec![None])] {
@@ -258,13 +268,14 @@ impl Round {
                 walks.push(self.walk(number, queue, marker, over.clone()));
             }
         }
+        let mut unfinished = Vec::new();
         for walk in walks {
-            walk.end().await??;
+            unfinished.extend(walk.end().await?.err());
         }
         for queue in [&self.events, &self.jobs] {
             self.stats(client, queue).await;
         }
-        Ok(())
+        Ok(unfinished)
     }
 
     async fn judge(&self) -> Result<Judged, String> {

@@ -237,6 +237,30 @@ fn keepers(store: &Store) -> Vec<usize> {
     keepers.map(|node| node.name.rsplit('-').next().unwrap().parse().unwrap()).collect()
 }
 
+/// Nobody ever says of the messages that they were acked, so each is in doubt while one node has it.
+#[tokio::test(start_paused = true)]
+async fn a_message_that_one_node_is_left_with_is_never_said_to_be_gone() {
+    let mut cluster = Cluster::new(4, 11);
+    let mut config = config(2, 2);
+    config.note_after = Duration::from_secs(3600);
+    let (poster, reader) = (cluster.store(config.clone()).await, cluster.store(config).await);
+    let posts = new_queue(&poster, "q").await;
+    for node in 0..4 {
+        let name = format!("before node {node} died");
+        let ids = posts.post(vec![message(&name)], None).await.unwrap();
+        cluster.kill(node);
+        for _ in 0..2000 {
+            match queue(&reader, "q").get(&ids).await {
+                Ok(found) => assert_eq!(texts(&found), [name.as_str()]),
+                Err(error) => assert!(error.is_retryable(), "{error:?}"),
+            }
+            sleep(Duration::from_millis(1)).await;
+        }
+        cluster.revive(node);
+        sleep(Duration::from_secs(5)).await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn dropping_a_call_corrupts_nothing() {
     let mut cluster = Cluster::new(3, 42);
