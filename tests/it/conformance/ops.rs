@@ -26,9 +26,9 @@ pub(crate) const V2: Version = Version(2);
 /// A time that does not pass within a case.
 pub(crate) const LONG_MS: u32 = 600_000;
 /// A time that [`PASSED_MS`] is longer than.
-pub(crate) const SHORT_MS: u32 = 40;
+pub(crate) const SHORT_MS: u32 = 150;
 /// See [`SHORT_MS`].
-pub(crate) const PASSED_MS: u64 = 60;
+pub(crate) const PASSED_MS: u64 = 200;
 /// More messages than any case has.
 pub(crate) const MANY: u32 = 100_000;
 
