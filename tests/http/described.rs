@@ -126,7 +126,8 @@ fn word_mismatch(
         "maxItems" => wrong(size(|is, most| is <= most, length)),
         "required" => {
             let mut names = wanted.as_array().unwrap().iter().map(|name| name.as_str().unwrap());
-            wrong(names.all(|name| value.get(name).is_some()))
+            // Nothing is required of what is no object: the type is judged on its own.
+            wrong(!value.is_object() || names.all(|name| value.get(name).is_some()))
         }
         "items" => {
             let items = value.as_array().into_iter().flatten().enumerate();
