@@ -73,6 +73,7 @@ mod once;
 mod pool;
 mod protocol;
 mod queue;
+mod signal;
 mod store;
 pub mod time;
 mod token;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::env::Env;
@@ -17,6 +17,7 @@ use crate::id::{NodeId, ReplicaAt};
 use crate::metrics::{CallKind, Calls, NodeMetrics};
 use crate::node::{Identity, Node, NodeError, Op, Refusal, Reply, Watch};
 use crate::protocol::latency::Latency;
+use crate::signal;
 use crate::time::millis;
 
 /// Patience is never raised above this.
@@ -51,7 +52,7 @@ pub(crate) struct Nodes {
     bound: Mutex<BTreeMap<NodeId, usize>>,
     suspect_after: Duration,
     env: Env,
-    changed: watch::Sender<u64>,
+    changed: signal::Sender,
 }
 
 /// One node.
@@ -105,17 +106,17 @@ impl Nodes {
             bound: Mutex::default(),
             suspect_after,
             env,
-            changed: watch::Sender::new(0),
+            changed: signal::Sender::new(),
         }
     }
 
     /// Bumped on each change of a node's health, and by [`Nodes::announce`].
-    pub(crate) fn watch(&self) -> watch::Receiver<u64> {
+    pub(crate) fn watch(&self) -> signal::Receiver {
         self.changed.subscribe()
     }
 
     pub(crate) fn announce(&self) {
-        self.changed.send_modify(|count| *count += 1);
+        self.changed.raise();
     }
 
     pub(crate) fn slots(&self) -> std::ops::Range<usize> {
