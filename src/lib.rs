@@ -75,6 +75,7 @@ mod once;
 mod pool;
 mod protocol;
 mod queue;
+mod signal;
 mod spans;
 mod store;
 pub mod time;

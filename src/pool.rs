@@ -7,7 +7,6 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
@@ -25,6 +24,7 @@ use crate::metrics::{Counters, NodeMetrics};
 use crate::node::{Node, NodeError, Op, Reply, Watch};
 use crate::protocol::view::REGISTER;
 pub(crate) use crate::protocol::view::{PoolView, REGISTER as POOL_REGISTER};
+use crate::signal;
 use crate::store::{NodeStatus, PoolStatus};
 
 /// How often it is asked what changed.
@@ -145,7 +145,7 @@ impl Pool {
     }
 
     /// Bumped on each change of the view or of a node's health.
-    pub(crate) fn watch(&self) -> watch::Receiver<u64> {
+    pub(crate) fn watch(&self) -> signal::Receiver {
         self.core.nodes.watch()
     }
 

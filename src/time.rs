@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A clock that tells milliseconds since the Unix epoch and never runs backwards.
@@ -19,6 +20,19 @@ pub struct Clock {
 struct Start {
     wall_ms: u64,
     at: tokio::time::Instant,
+    /// How far the clock was put forward; of one that may be.
+    ahead_ms: Option<Arc<AtomicU64>>,
+}
+
+/// Puts a clock forward: for tests of clocks that jump.
+#[derive(Debug, Clone)]
+pub struct Jumps(Arc<AtomicU64>);
+
+impl Jumps {
+    /// The clock is so much further from now on, for all that hold it.
+    pub fn forward(&self, ms: u64) {
+        self.0.fetch_add(ms, Ordering::Relaxed);
+    }
 }
 
 impl Clock {
@@ -31,13 +45,26 @@ impl Clock {
     /// A clock that starts at `wall_ms` milliseconds since the epoch: for tests.
     #[must_use]
     pub fn starting_at(wall_ms: u64) -> Self {
-        Self { inner: Arc::new(Start { wall_ms, at: tokio::time::Instant::now() }) }
+        Self::with(wall_ms, None)
+    }
+
+    /// The same clock, which is put forward by the [`Jumps`]: for tests. Clocks that jump by different
+    /// amounts differ by that.
+    #[must_use]
+    pub fn jumping(wall_ms: u64) -> (Self, Jumps) {
+        let ahead_ms = Arc::new(AtomicU64::new(0));
+        (Self::with(wall_ms, Some(Arc::clone(&ahead_ms))), Jumps(ahead_ms))
+    }
+
+    fn with(wall_ms: u64, ahead_ms: Option<Arc<AtomicU64>>) -> Self {
+        Self { inner: Arc::new(Start { wall_ms, at: tokio::time::Instant::now(), ahead_ms }) }
     }
 
     /// Milliseconds since the Unix epoch.
     #[must_use]
     pub fn now_ms(&self) -> u64 {
-        self.inner.wall_ms.saturating_add(millis(self.inner.at.elapsed()))
+        let ahead = self.inner.ahead_ms.as_ref().map_or(0, |ms| ms.load(Ordering::Relaxed));
+        self.inner.wall_ms.saturating_add(millis(self.inner.at.elapsed())).saturating_add(ahead)
     }
 }
 

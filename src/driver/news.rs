@@ -25,7 +25,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -33,6 +33,7 @@ use super::{Core, QueueState, locked};
 use crate::id::{Generation, ReplicaAt, Version};
 use crate::node::Watch;
 use crate::pool::Changed;
+use crate::signal;
 
 /// How long the other replicas may take to tell of what one of them told: a post reaches them together.
 const TOGETHER: Duration = Duration::from_millis(2);
@@ -47,7 +48,7 @@ const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 /// What those who wait for one queue share.
 #[derive(Debug)]
 pub(crate) struct News {
-    told: watch::Receiver<u64>,
+    told: signal::Receiver,
     pub(super) bell: Arc<Bell>,
     watcher: Option<AbortHandle>,
 }
@@ -68,7 +69,7 @@ pub(super) struct Bell {
 
 impl News {
     /// What was told last; to be awaited with the number that was told when one looked.
-    pub(super) fn told(&self) -> watch::Receiver<u64> {
+    pub(super) fn told(&self) -> signal::Receiver {
         self.told.clone()
     }
 }
@@ -109,7 +110,8 @@ impl Core {
         if let Some(news) = place.upgrade() {
             return news;
         }
-        let (tell, told) = watch::channel(0);
+        let tell = signal::Sender::new();
+        let told = tell.subscribe();
         let bell = Arc::new(Bell {
             here: Notify::new(),
             register: Notify::new(),
@@ -183,7 +185,7 @@ struct Watcher {
     core: Weak<Core>,
     queue: Arc<QueueState>,
     bell: Arc<Bell>,
-    tell: watch::Sender<u64>,
+    tell: signal::Sender,
     told_at: Option<Instant>,
     /// The manifest by which `wanted` was found.
     manifest: Option<(Generation, Version)>,
@@ -284,7 +286,7 @@ impl Watcher {
             sleep_until(at + APART).await;
         }
         self.told_at = Some(Instant::now());
-        self.tell.send_modify(|number| *number += 1);
+        self.tell.raise();
         // One is enough: who finds something lets the next ones try.
         if self.bell.tries.available_permits() == 0 {
             self.bell.tries.add_permits(1);
@@ -292,7 +294,7 @@ impl Watcher {
     }
 
     /// Waits until there is a reason to tell news.
-    async fn reason(&mut self, health: &mut watch::Receiver<u64>) -> Reason {
+    async fn reason(&mut self, health: &mut signal::Receiver) -> Reason {
         let bell = Arc::clone(&self.bell);
         loop {
             tokio::select! {

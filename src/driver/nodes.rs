@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::env::Env;
@@ -21,6 +21,7 @@ use crate::id::{NodeId, ReplicaAt};
 use crate::metrics::{CallKind, Calls, NodeMetrics};
 use crate::node::{Identity, Node, NodeError, Op, Refusal, Reply, Watch};
 use crate::protocol::latency::Latency;
+use crate::signal;
 use crate::spans;
 use crate::time::millis;
 
@@ -56,7 +57,7 @@ pub(crate) struct Nodes {
     bound: Mutex<BTreeMap<NodeId, usize>>,
     suspect_after: Duration,
     env: Env,
-    changed: watch::Sender<u64>,
+    changed: signal::Sender,
 }
 
 /// One node.
@@ -100,17 +101,17 @@ impl Nodes {
             bound: Mutex::default(),
             suspect_after,
             env,
-            changed: watch::Sender::new(0),
+            changed: signal::Sender::new(),
         }
     }
 
     /// Bumped on each change of a node's health, and by [`Nodes::announce`].
-    pub(crate) fn watch(&self) -> watch::Receiver<u64> {
+    pub(crate) fn watch(&self) -> signal::Receiver {
         self.changed.subscribe()
     }
 
     pub(crate) fn announce(&self) {
-        self.changed.send_modify(|count| *count += 1);
+        self.changed.raise();
     }
 
     pub(crate) fn slots(&self) -> std::ops::Range<usize> {

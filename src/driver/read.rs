@@ -83,6 +83,7 @@ impl Core {
         let deadline = Instant::now() + self.pool.config().deadline;
         let nothing = || MessagePage { messages: Vec::new(), marker: options.marker.clone() };
         let mut checked = false;
+        let mut failed_by = None;
         // An open segment needs no keepers: each of its replicas is asked.
         let (manifest, keepers_silent) = self.manifests.get_or_old(queue).await?;
         let Some(mut manifest) = manifest else { return Ok(nothing()) };
@@ -122,8 +123,14 @@ impl Core {
                         (true, Some(error)) => Err(error.copy()),
                     };
                     match step {
-                        // What failed by a manifest that was out of date is tried with a new one.
-                        Err(_) if !checked && keepers_silent.is_none() => Step::Again,
+                        // What failed by a manifest that was out of date is tried with a new one,
+                        // as often as it changes meanwhile.
+                        Err(_)
+                            if failed_by != Some(manifest.version) && keepers_silent.is_none() =>
+                        {
+                            failed_by = Some(manifest.version);
+                            Step::Again
+                        }
                         // What was found is given; the rest is asked for with its marker.
                         Err(_) if !walk.messages.is_empty() => Step::Stop,
                         step => step?,
@@ -407,11 +414,17 @@ impl Core {
                 return Ok(found);
             }
         }
-        // Nobody says that a message is not there before the keepers were asked.
-        match self.manifests.read(queue).await? {
-            Some(manifest) => self.get_by(queue, &manifest, ids).await,
-            None => Ok(Vec::new()),
+        // Nobody says that a message is not there before the keepers were asked. The second look is
+        // for a segment whose end was decided by the first.
+        let mut failed = None;
+        for _ in 0..2 {
+            let Some(manifest) = self.manifests.read(queue).await? else { return Ok(Vec::new()) };
+            match self.get_by(queue, &manifest, ids).await {
+                Ok(found) => return Ok(found),
+                Err(error) => failed = Some(error),
+            }
         }
+        Err(failed.unwrap_or_else(|| unavailable(&queue.name, "it cannot be read", &[])))
     }
 
     async fn get_by(

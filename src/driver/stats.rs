@@ -25,10 +25,18 @@ impl Core {
         {
             return Ok(stats);
         }
-        match self.manifests.read(queue).await? {
-            Some(manifest) => self.stats_by(queue, &manifest).await,
-            None => Ok(QueueStats::default()),
+        // The second look is for a segment whose end was decided by the first.
+        let mut failed = None;
+        for _ in 0..2 {
+            let Some(manifest) = self.manifests.read(queue).await? else {
+                return Ok(QueueStats::default());
+            };
+            match self.stats_by(queue, &manifest).await {
+                Ok(stats) => return Ok(stats),
+                Err(error) => failed = Some(error),
+            }
         }
+        Err(failed.unwrap_or_else(|| unavailable(&queue.name, "it cannot be counted", &[])))
     }
 
     async fn stats_by(
@@ -85,6 +93,11 @@ impl Core {
                     }
                     Err(Failure::Refused(Refusal::EndUnknown)) if !told && !segment.is_open() => {
                         self.tell_end(segment).await;
+                    }
+                    Err(failure @ Failure::Refused(Refusal::EndUnknown)) if segment.is_open() => {
+                        // It is being closed: what is above its end must not be counted.
+                        self.move_on(queue, segment.no, "its end is not decided").await?;
+                        return Err(unavailable(&queue.name, "a segment was closed", &[failure]));
                     }
                     Err(failure) => {
                         failures.push(failure);

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::Instrument;
 
@@ -19,6 +18,7 @@ use super::{Core, QueueState};
 use crate::dead_letters::DeadLetters;
 use crate::error::{Error, ErrorKind, Outcome};
 use crate::queue::{Claim, ClaimOptions, ListOptions, MessagePage};
+use crate::signal;
 
 /// Looks of those who wait, at once, in one process: many that wait for one message must not make
 /// its nodes slow for the others.
@@ -70,8 +70,8 @@ fn ended() -> Error {
 }
 
 /// Waits for news after the one numbered `seen`, and says which number it has.
-async fn next(told: &mut watch::Receiver<u64>, seen: u64) -> Result<u64, Error> {
-    told.wait_for(|number| *number > seen).await.map(|number| *number).map_err(|_| ended())
+async fn next(told: &mut signal::Receiver, seen: u64) -> Result<u64, Error> {
+    told.above(seen).await.map_err(|_| ended())
 }
 
 impl Core {
@@ -86,7 +86,7 @@ impl Core {
         // News that is told already by others' waiting need not be told anew.
         let (mut news, mut seen) = (queue.awaited(), 0);
         if let Some(news) = &news {
-            seen = *news.told().borrow();
+            seen = news.told().look();
         }
         // In a box: of ten thousand that wait few look at the same time.
         let mut last = Box::pin(self.list(queue, options)).await?;
@@ -115,7 +115,7 @@ impl Core {
             let Some(turn) = wait.on(self.turns.acquire()).await else {
                 return failed.map_or(Ok(last), Err);
             };
-            seen = seen.max(*told.borrow_and_update());
+            seen = seen.max(told.look());
             failed = None;
             match Box::pin(self.list(queue, &options)).await {
                 Ok(page) => last = page,

@@ -20,11 +20,12 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, pending, ready};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Node, NodeError, Op, Reply, Watch};
 use crate::id::ReplicaAt;
+use crate::signal;
 
 /// A node whose faults are commanded by [`Faults`]. See the module's documentation.
 #[derive(Debug, Clone)]
@@ -43,7 +44,7 @@ struct Wire {
     node: Arc<dyn Node>,
     plan: Mutex<Plan>,
     /// Told whenever it can be reached in another way.
-    moved: watch::Sender<()>,
+    moved: signal::Sender,
 }
 
 #[derive(Debug)]
@@ -53,6 +54,8 @@ struct Plan {
     after: Duration,
     lose_requests: u32,
     drop_replies: u32,
+    /// How many of the next requests arrive late, and by how much.
+    late: (u32, Duration),
     /// Requests under way, with the time of their arrival, which never falls.
     under_way: VecDeque<(Instant, Request)>,
     /// Requests that arrived at a hanging node.
@@ -65,6 +68,7 @@ enum Reach {
     Down,
     Hanging,
     CutOff,
+    Mute,
 }
 
 struct Request {
@@ -99,10 +103,11 @@ impl FaultyNode {
             after: Duration::ZERO,
             lose_requests: 0,
             drop_replies: 0,
+            late: (0, Duration::ZERO),
             under_way: VecDeque::new(),
             waiting: VecDeque::new(),
         };
-        let wire = Arc::new(Wire { node, plan: Mutex::new(plan), moved: watch::Sender::new(()) });
+        let wire = Arc::new(Wire { node, plan: Mutex::new(plan), moved: signal::Sender::new() });
         (Self { wire: Arc::clone(&wire) }, Faults { wire })
     }
 }
@@ -115,7 +120,7 @@ impl Faults {
         while let Some(request) = plan.waiting.pop_front() {
             self.wire.arrive(&mut plan, request);
         }
-        self.wire.moved.send_replace(());
+        self.wire.moved.raise();
     }
 
     /// The node refuses connections: [`NodeError::Unreached`]. What was under way or waited is not
@@ -128,14 +133,14 @@ impl Faults {
         for request in under_way.into_iter().chain(waiting) {
             request.answer(Answer::Unknown("the connection was lost"));
         }
-        self.wire.moved.send_replace(());
+        self.wire.moved.raise();
     }
 
     /// The node stands still, as after `SIGSTOP`: what arrives is applied when it is
     /// [`up`](Self::up) again.
     pub fn hang(&self) {
         self.wire.plan().reach = Reach::Hanging;
-        self.wire.moved.send_replace(());
+        self.wire.moved.raise();
     }
 
     /// Nothing reaches the node and nothing is answered, ever, not even after it is
@@ -146,7 +151,18 @@ impl Faults {
         while let Some(request) = plan.waiting.pop_front() {
             request.answer(Answer::Never);
         }
-        self.wire.moved.send_replace(());
+        self.wire.moved.raise();
+    }
+
+    /// What reaches the node is applied, and nothing comes back from it, ever, not even after it is
+    /// [`up`](Self::up) again: the way back is cut.
+    pub fn cut_replies(&self) {
+        let mut plan = self.wire.plan();
+        plan.reach = Reach::Mute;
+        while let Some(request) = plan.waiting.pop_front() {
+            self.wire.arrive(&mut plan, request);
+        }
+        self.wire.moved.raise();
     }
 
     /// From now on requests take so long to arrive.
@@ -169,12 +185,19 @@ impl Faults {
         self.wire.plan().lose_requests = count;
     }
 
+    /// The next `count` requests are answered [`NodeError::Unknown`] at once, and arrive after `delay`,
+    /// whatever was sent later: the connection was lost, and what it had under way was not.
+    pub fn late_requests(&self, count: u32, delay: Duration) {
+        self.wire.plan().late = (count, delay);
+    }
+
     /// Takes all commands back.
     pub fn clear(&self) {
         {
             let mut plan = self.wire.plan();
             (plan.before, plan.after) = (Duration::ZERO, Duration::ZERO);
             (plan.lose_requests, plan.drop_replies) = (0, 0);
+            plan.late = (0, Duration::ZERO);
         }
         self.up();
     }
@@ -195,6 +218,12 @@ impl Node for FaultyNode {
         if plan.lose_requests > 0 {
             plan.lose_requests -= 1;
             let reason = "the request was lost".into();
+            return ready(Err(NodeError::Unknown { node, reason })).boxed();
+        }
+        if plan.late.0 > 0 {
+            plan.late.0 -= 1;
+            self.wire.strand(plan.late.1, ops);
+            let reason = "the connection was lost".into();
             return ready(Err(NodeError::Unknown { node, reason })).boxed();
         }
         let (answer, answered) = oneshot::channel();
@@ -251,7 +280,7 @@ impl Wire {
         tokio::select! {
             biased;
             () = self.until(|reach| reach == Reach::Down) => return,
-            () = self.until(|reach| reach == Reach::CutOff) => pending().await,
+            () = self.until(|reach| matches!(reach, Reach::CutOff | Reach::Mute)) => pending().await,
             () = watch => {}
         }
         let delay = self.plan().after;
@@ -280,6 +309,16 @@ impl Wire {
         });
     }
 
+    /// Lets a request that nobody waits for arrive after `delay`.
+    fn strand(self: &Arc<Self>, delay: Duration, ops: Vec<Op>) {
+        let wire = Arc::clone(self);
+        let (answer, _) = oneshot::channel();
+        tokio::spawn(async move {
+            sleep(delay).await;
+            wire.arrive(&mut wire.plan(), Request { ops, answer });
+        });
+    }
+
     fn arrive(&self, plan: &mut Plan, request: Request) {
         match plan.reach {
             Reach::Up => {
@@ -292,6 +331,12 @@ impl Wire {
             Reach::Down => request.answer(Answer::Unknown("the connection was lost")),
             Reach::Hanging => plan.waiting.push_back(request),
             Reach::CutOff => request.answer(Answer::Never),
+            Reach::Mute => {
+                let Request { ops, answer } = request;
+                // A request is on its way when `call` returns; nobody awaits the answer.
+                drop(self.node.call(ops));
+                drop(answer.send(Answer::Never));
+            }
         }
     }
 }

@@ -284,8 +284,14 @@ impl Round {
         let round = self.number;
         let logs = self.stage.plan.logs.clone();
         let judged = tokio::task::spawn_blocking(move || {
-            let history =
-                History { early: EARLY_MS, late: LATE_MS, patience: 0, settle: 0, entries };
+            let history = History {
+                early: EARLY_MS,
+                late: LATE_MS,
+                stale: LATE_MS,
+                patience: 0,
+                settle: 0,
+                entries,
+            };
             let judged = judge(round, &history);
             if !judged.breaches.is_empty() {
                 leave(&logs.join(format!("round-{round}.jsonl")), &history)?;

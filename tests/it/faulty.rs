@@ -163,3 +163,26 @@ async fn what_was_under_way_when_the_node_went_down_is_not_applied() {
     tokio::time::sleep(2 * DELAY).await;
     assert_eq!(case.arrived().await, 0);
 }
+
+#[tokio::test]
+async fn a_node_that_is_not_heard_applies_what_it_is_sent() {
+    let case = Case::new().await;
+    case.faults.cut_replies();
+    let answer = case.node.call(case.block(1));
+    assert_eq!(case.arrived().await, 1);
+    case.faults.up();
+    assert!(tokio::time::timeout(100 * DELAY, answer).await.is_err());
+    assert!(taken(&case.node.call(case.block(2)).await));
+}
+
+#[tokio::test]
+async fn a_late_request_arrives_after_newer_ones() {
+    let case = Case::new().await;
+    case.faults.late_requests(1, DELAY);
+    assert!(unknown(&case.node.call(case.block(1)).await));
+    assert!(taken(&case.node.call(case.block(1)).await));
+    assert!(taken(&case.node.call(case.block(2)).await));
+    tokio::time::sleep(2 * DELAY).await;
+    // Block 1 came once more, and was known.
+    assert_eq!(case.arrived().await, 2);
+}

@@ -36,6 +36,27 @@ async fn run_ids_follow_from_the_seed_and_never_repeat() {
 }
 
 #[tokio::test]
+async fn a_node_comes_back_as_it_was_and_as_another_run() {
+    let node = MemoryNode::seeded("m", Clock::starting_at(1), 7);
+    let (first, empty) = (run_id(&node).await, node.snapshot());
+    node.restart_with_data();
+    let second = run_id(&node).await;
+    node.restart_from(&empty);
+    let third = run_id(&node).await;
+    assert!(first != second && second != third && first != third);
+}
+
+#[tokio::test]
+async fn a_clock_is_put_forward_for_all_that_hold_it_and_for_no_other() {
+    let (clock, jumps) = Clock::jumping(1_000);
+    let (same, other) = (clock.clone(), Clock::starting_at(1_000));
+    let before = clock.now_ms();
+    jumps.forward(5_000);
+    assert!(clock.now_ms() >= before + 5_000 && same.now_ms() >= before + 5_000);
+    assert!(other.now_ms() < before + 5_000);
+}
+
+#[tokio::test]
 async fn an_unwritten_replica_is_due_after_ten_minutes() {
     let env = Env::new::<Memory>().await;
     let (open, joining) = (env.open().await, env.open_joining().await);

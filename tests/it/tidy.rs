@@ -112,6 +112,26 @@ fn tests_that_the_specification_names_exist() {
     assert!(missing.is_empty(), "no test is called so: {missing:#?}");
 }
 
+/// Each oracle that the specification names is there, and each that is there is named.
+#[test]
+fn oracles_that_the_specification_names_exist() {
+    let index = std::fs::read_to_string(root().join("specs/README.md")).unwrap();
+    let rows: Vec<&str> = index.lines().filter(|line| line.starts_with("| Q")).collect();
+    let column = |row: &str| row.split('|').nth(4).unwrap_or_default().to_owned();
+    // The statements of the invariants come first.
+    let table = rows.iter().filter(|row| row.split('|').count() > 4).map(|row| column(row));
+    let named: Vec<String> = table
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2).map(String::from).collect::<Vec<_>>())
+        .collect();
+    assert!(named.len() >= INVARIANTS.len());
+    let exists = |name: &String| root().join(format!("tests/oracles/{name}.rs")).exists();
+    let missing: Vec<_> = named.iter().filter(|name| !exists(name)).collect();
+    assert!(missing.is_empty(), "no oracle is called so: {missing:#?}");
+    for (name, ..) in crate::oracles::ORACLES {
+        assert!(named.iter().any(|known| known == name), "{name} is not in the table");
+    }
+}
+
 fn names_word(code: &str, word: &str) -> bool {
     code.match_indices(word).any(|(at, _)| {
         let ends = |c: Option<char>| c.is_none_or(|c| !c.is_alphanumeric() && c != '_');

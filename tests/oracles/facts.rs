@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Answer, Effect, Entry, History, Seen, What};
 
+/// How long a pop claims what it is about to delete, in milliseconds.
+const POP: u64 = 30_000;
 /// A moment that never comes.
 pub(crate) const NEVER: u64 = u64::MAX;
 
@@ -32,8 +34,10 @@ pub(crate) struct Fact<'a> {
     pub(crate) delay: u64,
     /// From when on it may be gone, for whatever reason.
     pub(crate) gone_from: u64,
-    /// When somebody was told that it was deleted, popped, or its queue was.
+    /// When somebody was told that it was deleted or popped.
     pub(crate) deleted: u64,
+    /// When somebody was told that its queue was deleted.
+    pub(crate) removed: u64,
     /// When its life must be over, claims that made it longer included.
     pub(crate) expired: u64,
     /// Whether more was lost at once than copies are good for, after it was posted.
@@ -41,6 +45,15 @@ pub(crate) struct Fact<'a> {
 }
 
 impl Fact<'_> {
+    /// Whether nobody can tell if it is there: a delete or a pop of it has an unknown outcome, so some
+    /// replicas may have it and others not, until somebody finishes the delete.
+    pub(crate) fn is_uncertain(&self, at: u64) -> bool {
+        self.excused
+            || (self.gone_from <= at
+                && self.deleted.min(self.removed) == NEVER
+                && self.expired >= at)
+    }
+
     /// Whether it was there for certain in all of this time.
     pub(crate) fn is_there(&self, from: u64, to: u64) -> bool {
         !self.excused && self.acked.is_some_and(|acked| acked < from) && self.gone_from > to
@@ -72,6 +85,7 @@ impl<'a> Facts<'a> {
                 delay: *delay,
                 gone_from: NEVER,
                 deleted: NEVER,
+                removed: NEVER,
                 expired: NEVER,
                 excused: false,
             });
@@ -106,17 +120,9 @@ impl<'a> Facts<'a> {
                     Answer::Done(_) | Answer::Refused(_) | Answer::NotApplied(_) => {}
                 }
             }
-            What::Pop { answer: Answer::Done(popped) } => {
-                for seen in popped {
-                    let Some(fact) = self.by_id(&seen.id) else { continue };
-                    fact.gone_from = fact.gone_from.min(entry.began);
-                    fact.deleted = fact.deleted.min(entry.ended);
-                }
-            }
-            What::Pop { answer: Answer::Unknown(_) } => {
-                for fact in self.of_queue(&entry.queue) {
-                    fact.gone_from = fact.gone_from.min(entry.began);
-                }
+            What::Pop { answer } => {
+                self.of_queue(&entry.queue).for_each(|fact| fact.lives_until(lived(&POP, &0)));
+                self.popped(entry, answer);
             }
             What::Remove { answer } if answer.is_possible() => {
                 let done = matches!(answer, Answer::Done(_));
@@ -127,7 +133,7 @@ impl<'a> Facts<'a> {
                     }
                     fact.gone_from = fact.gone_from.min(entry.began.max(fact.began));
                     if done && fact.acked.is_some_and(|acked| acked < entry.began) {
-                        fact.deleted = fact.deleted.min(entry.ended);
+                        fact.removed = fact.removed.min(entry.ended);
                     }
                 }
             }
@@ -158,6 +164,24 @@ impl<'a> Facts<'a> {
                 }
             }
             _ => {}
+        }
+    }
+
+    fn popped(&mut self, entry: &'a Entry, answer: &Answer<Vec<Seen>>) {
+        match answer {
+            Answer::Done(popped) => {
+                for seen in popped {
+                    let Some(fact) = self.by_id(&seen.id) else { continue };
+                    fact.gone_from = fact.gone_from.min(entry.began);
+                    fact.deleted = fact.deleted.min(entry.ended);
+                }
+            }
+            Answer::Unknown(_) => {
+                for fact in self.of_queue(&entry.queue) {
+                    fact.gone_from = fact.gone_from.min(entry.began);
+                }
+            }
+            Answer::Refused(_) | Answer::NotApplied(_) => {}
         }
     }
 

@@ -11,6 +11,9 @@ pub(crate) struct History {
     /// By how much they may end too late, in milliseconds: requests and copies that were under way for
     /// long.
     pub(crate) late: u64,
+    /// How long another process may still show what was deleted, in milliseconds: what a process knows
+    /// of a queue may be so old.
+    pub(crate) stale: u64,
     /// What a call may take while at most one node is faulty, in milliseconds.
     pub(crate) patience: u64,
     /// How long after a fault nothing is expected yet, in milliseconds.
@@ -67,7 +70,7 @@ pub(crate) enum What {
     Release { claim: String, answer: Answer<()> },
     /// A message was deleted, under a claim if one is named.
     Delete { id: String, claim: Option<String>, answer: Answer<Effect> },
-    /// Messages were taken out.
+    /// Messages were taken out: claimed for half a minute and deleted.
     Pop { answer: Answer<Vec<Seen>> },
     /// The queue was made; `false`: it was there.
     Create { answer: Answer<bool> },
@@ -103,6 +106,9 @@ pub(crate) enum Answer<T> {
     /// It failed or was never answered: it may have happened, or may still.
     Unknown(String),
 }
+
+/// Why a call has no outcome whose client died.
+pub(crate) const UNHEARD: &str = "nobody waited any more";
 
 impl<T> Answer<T> {
     /// Whether it may have happened.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::walks::walks;
 use super::{Facts, History};
 
-pub(crate) fn check(history: &History, _: &Facts<'_>) -> Vec<String> {
+pub(crate) fn check(history: &History, facts: &Facts<'_>) -> Vec<String> {
     let walks = walks(history);
     let finals = || walks.iter().filter(|walk| walk.is_final(history));
     // What had been given when a marker was from which a last walk starts.
@@ -37,8 +37,11 @@ pub(crate) fn check(history: &History, _: &Facts<'_>) -> Vec<String> {
         let Some(before) = before else { continue };
         let rest: BTreeSet<&str> = walk.seen().map(|seen| seen.name.as_str()).collect();
         let due: BTreeSet<&str> = all.difference(before).copied().collect();
-        let (missing, extra): (Vec<_>, Vec<_>) =
-            (due.difference(&rest).collect(), rest.difference(&due).collect());
+        let end = walk.pages.last().map_or(0, |page| page.ended);
+        let is_certain =
+            |name: &&&str| !facts.messages.get(**name).is_some_and(|fact| fact.is_uncertain(end));
+        let missing: Vec<_> = due.difference(&rest).filter(is_certain).collect();
+        let extra: Vec<_> = rest.difference(&due).filter(is_certain).collect();
         if !missing.is_empty() || !extra.is_empty() {
             breaches.push(format!(
                 "{}: from {:?} on, {missing:?} were not given, and {extra:?} should not be",

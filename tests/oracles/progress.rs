@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{Answer, Entry, History, What};
-use super::{Facts, facts::NEVER};
+use super::facts::NEVER;
+use super::{Answer, Entry, Facts, History, UNHEARD, What};
 
 /// A node that is faulty, and may still be mended some time after.
 struct Trouble {
@@ -38,7 +38,8 @@ pub(crate) fn check(history: &History, _: &Facts<'_>) -> Vec<String> {
     for entry in &history.entries {
         let Some(failed) = outcome(entry) else { continue };
         let took = entry.ended - entry.began;
-        if (failed.is_none() && took <= history.patience) || is_excused(entry, &troubles) {
+        let is_fine = failed.is_none() && took <= history.patience;
+        if is_fine || is_excused(entry, &troubles) || queue_may_go(history, entry) {
             continue;
         }
         let how = failed.unwrap_or("it was done");
@@ -56,11 +57,23 @@ fn is_excused(entry: &Entry, troubles: &[Trouble]) -> bool {
     nodes.len() > 1 || near.iter().any(|trouble| trouble.node == usize::MAX || trouble.to == NEVER)
 }
 
+/// Whether the queue was being deleted meanwhile: what becomes of calls then is another matter.
+fn queue_may_go(history: &History, entry: &Entry) -> bool {
+    history.entries.iter().any(|other| {
+        matches!(other.what, What::Remove { .. })
+            && other.queue == entry.queue
+            && other.began <= entry.ended
+            && entry.began <= other.ended
+    })
+}
+
 /// Of what clients need: why it failed, if it did.
 fn outcome(entry: &Entry) -> Option<Option<&str>> {
     fn failure<T>(answer: &Answer<T>) -> Option<&str> {
         match answer {
             Answer::Done(_) | Answer::Refused(_) => None,
+            // Its queue was deleted, or its client died.
+            Answer::Unknown(why) if why.starts_with("QueueNotFound") || why == UNHEARD => None,
             Answer::NotApplied(why) | Answer::Unknown(why) => Some(why),
         }
     }

@@ -16,6 +16,7 @@ use crate::pool::{Change, Dial, Pool};
 use crate::time::Clock;
 
 mod bootstrap;
+mod closing;
 mod counting;
 mod emptying;
 mod health;

@@ -10,7 +10,7 @@ use crate::id::{ClaimKey, Fencing, MessageRef, Offset};
 use crate::node::Refusal;
 
 /// What is recorded of claims.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Claims {
     records: BTreeMap<ClaimKey, Claim>,
     /// The ends of the records, earliest first.
@@ -20,7 +20,7 @@ pub(super) struct Claims {
 }
 
 /// One claim.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Claim {
     fencing: Fencing,
     pub(super) ttl_ms: u32,

@@ -7,7 +7,7 @@ use crate::id::{ClaimKey, Fencing, MessageRef, Offset, Version};
 use crate::node::{ClaimView, Held, Hold, HoldStatus, Refusal, Renewed};
 
 /// What a hold does to a message that has a mark.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Verdict {
     /// It is the claim's own mark.
     Again,

@@ -13,7 +13,7 @@ use crate::node::{
 };
 
 /// A keeper.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Keeper {
     epoch: Epoch,
     keepers: Bytes,
@@ -26,7 +26,7 @@ pub(super) struct Keeper {
 }
 
 /// One register.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Register {
     promised: Ballot,
     accepted: Option<(Ballot, Bytes)>,

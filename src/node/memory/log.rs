@@ -10,7 +10,7 @@ use crate::node::{Append, Appended, Refusal};
 const MAX_PRODUCERS: usize = 48;
 
 /// Blocks by ordinal, and their sums.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Log {
     /// `None`: dropped by an end. Ordinals are never given twice.
     blocks: Vec<Option<Stored>>,

@@ -16,7 +16,7 @@ use crate::node::{DueReplicas, Identity, Op, Open, Pick, Picked, Refusal, Reply,
 const WIPE_BLOCKS: usize = 512;
 
 /// A node as a state machine: no clock, no lock, no randomness.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Machine {
     run_id: String,
     cookie: Option<(Cookie, String)>,

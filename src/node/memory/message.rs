@@ -8,7 +8,7 @@ use crate::message::ClientId;
 use crate::node::Entry;
 
 /// One message that has not been marked as ended.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Message {
     pub(super) client: Option<ClientId>,
     pub(super) ttl_ms: u32,
@@ -27,7 +27,7 @@ pub(super) struct Mark {
 }
 
 /// A block that arrived.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Stored {
     pub(super) producer: ProducerId,
     pub(super) block: u32,

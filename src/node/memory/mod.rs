@@ -36,6 +36,10 @@ pub struct MemoryNode {
     inner: Arc<Inner>,
 }
 
+/// What a node held at some time, see [`MemoryNode::snapshot`].
+#[derive(Debug, Clone)]
+pub struct Snapshot(Machine);
+
 #[derive(Debug)]
 struct Inner {
     name: String,
@@ -80,6 +84,23 @@ impl MemoryNode {
         let mut state = self.state();
         let run_id = draw(&mut state.run_ids);
         state.machine.set_run_id(run_id);
+        state.watchers.wake_all();
+    }
+
+    /// What the server holds now, as a snapshot on its disk would.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot(self.state().machine.clone())
+    }
+
+    /// The server starts anew and has found what it held when the snapshot was taken.
+    pub fn restart_from(&self, snapshot: &Snapshot) {
+        let mut state = self.state();
+        let limit = state.machine.memory_limit();
+        state.machine = snapshot.0.clone();
+        let run_id = draw(&mut state.run_ids);
+        state.machine.set_run_id(run_id);
+        state.machine.set_memory_limit(limit);
         state.watchers.wake_all();
     }
 

@@ -13,7 +13,7 @@ use crate::id::{Fencing, Offset};
 use crate::node::{Entry, Pick};
 
 /// Where picking stands in a replica.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Picking {
     /// Everything below has been passed.
     cursor: Offset,
@@ -40,7 +40,7 @@ impl Picking {
 }
 
 /// Whether a message can be picked.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Availability {
     Ended,
     Held,

@@ -128,7 +128,7 @@ impl Replica {
 }
 
 /// What a page or a pick may still take.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Left {
     pub(super) entries: usize,
     /// Taken so far; `None`: nothing has been.

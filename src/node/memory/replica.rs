@@ -17,7 +17,7 @@ const UNWRITTEN_DUE_MS: u64 = 10 * 60 * 1000;
 const OPEN_DUE_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// One replica of a segment.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Replica {
     of: SegmentOf,
     opened_ms: u64,
@@ -52,7 +52,7 @@ enum Outlook {
 }
 
 /// A producer's blocks in a replica.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Producer {
     /// The ordinals of its blocks, from block 1: their number is the frontier.
     pub(super) ordinals: Vec<u32>,
