@@ -59,12 +59,19 @@ async fn kept(name: &str, plan: Plan) -> Outcome {
     let mut breaches = outcome.breaches();
     let moments: Vec<Duration> = outcome.faults.iter().map(|fault| fault.began).collect();
     for (fault, stall) in outcome.faults.iter().zip(outcome.line.stalls(&moments)) {
-        println!("{fault:?}: {stall:?}");
+        let (kind, lasted) = (fault.kind, fault.ended - fault.began);
+        println!("{fault:?}, {lasted:?}, aim {:?}: {stall:?}", kind.aim());
         if stall.silence > LONGEST_STALL {
             breaches.push(format!("{fault:?}: {stall:?}"));
         }
     }
-    println!("{:?}\n{again}", outcome.failures);
+    println!(
+        "{:?}, {} told of, {} calls failed for good of {:?}\n{again}",
+        outcome.line.tails(),
+        outcome.admissions,
+        outcome.failed_for_good(),
+        outcome.failures
+    );
     if !breaches.is_empty() {
         let shown: Vec<_> = breaches.iter().take(SHOWN).map(|breach| breach.as_str()).collect();
         panic!("{} promises broken:\n  {}\n{again}", breaches.len(), shown.join("\n  "));
