@@ -403,7 +403,7 @@ impl Schedule {
             let next = world.open().await;
             world.set_process(place, Some(next));
             sleep(late).await;
-            if process.life.deliver().await > 0 {
+            if process.life.deliver() > 0 {
                 world.sight.seen().reached.note("a late request applied");
             }
         });
