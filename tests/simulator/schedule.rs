@@ -288,10 +288,7 @@ impl Schedule {
                 w.servers[n].faults.cut_replies();
             }),
             Kind::CutFromOne => self.cut_from_one(node, time),
-            Kind::Blink => {
-                let time = self.ms(1..20);
-                self.cut_from_one(node, time);
-            }
+            Kind::Blink => self.blink(),
             Kind::Slow => {
                 let (before, after) = (self.ms(0..150), self.ms(0..150));
                 self.do_for(node, "is slow", time, |w, n| {
@@ -378,6 +375,27 @@ impl Schedule {
         });
     }
 
+    /// A process and a node of an open segment lose some requests on the way: each moment is so short
+    /// that what is sent next arrives.
+    fn blink(&mut self) {
+        let Some(process) = self.some_process() else { return };
+        let nodes = self.world.nodes_of_open_segments();
+        let Some(node) = nodes.get(self.rng.usize(..nodes.len().max(1))).copied() else { return };
+        let kind = format!("and {} lose requests now and then", process.name);
+        let call = self.world.recorder.begin("faults", "", What::Fault { node, kind });
+        let wire = process.wires[node].clone();
+        let mut rng = self.rng.fork();
+        self.running.spawn(async move {
+            for _ in 0..20 {
+                wire.cut_off();
+                sleep(Duration::from_millis(rng.u64(1..4))).await;
+                wire.up();
+                sleep(Duration::from_millis(rng.u64(5..40))).await;
+            }
+            drop(call);
+        });
+    }
+
     /// A process dies between two requests, and is followed by another.
     fn client_crash(&mut self) {
         let place = self.rng.usize(..super::PLACES);
@@ -403,7 +421,7 @@ impl Schedule {
             let next = world.open().await;
             world.set_process(place, Some(next));
             sleep(late).await;
-            if process.life.deliver().await > 0 {
+            if process.life.deliver() > 0 {
                 world.sight.seen().reached.note("a late request applied");
             }
         });

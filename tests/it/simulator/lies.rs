@@ -94,9 +94,9 @@ lie! {
             }
         }
     });
-    /// Keepers tell some that they have accepted nothing, of a queue that comes and goes.
+    /// Keepers tell now and then that they have accepted nothing, of a queue that comes and goes.
     keepers_forget = |node, op| match &op {
-        Op::Prepare { name, ballot, .. } if name.ends_with(":again") && ballot.by % 2 == 0 => {
+        Op::Prepare { name, ballot, .. } if name.ends_with(":again") && ballot.round.is_multiple_of(3) => {
             match node.ask(op) {
                 Reply::Promise(_) => Reply::Promise(Promise { accepted: None }),
                 other => other,
