@@ -74,6 +74,10 @@ pub(crate) struct View {
     pub(crate) keepers: KeeperSet,
     _keepers_wanted: usize,
     _next_node: u16,
+    #[serde(default)]
+    _removed: BTreeMap<String, NodeId>,
+    #[serde(default)]
+    _repairer: Option<(u64, u64)>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
