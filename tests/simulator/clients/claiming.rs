@@ -51,8 +51,8 @@ pub(super) async fn claim(turn: Turn<'_>) {
             renew(&turn, name, &queue, &claim.id, ttl).await;
             sleep(Duration::from_millis(turn.rng.u64(..ttl / 2))).await;
         }
-        // Is late.
-        8 => sleep(Duration::from_millis(ttl + turn.rng.u64(100..600))).await,
+        // Is late, often by more than anything may have been under way.
+        8 => sleep(Duration::from_millis(ttl + turn.rng.u64(100..4_000))).await,
         // Dies.
         _ => return,
     }
