@@ -416,15 +416,12 @@ impl Core {
         }
         // Nobody says that a message is not there before the keepers were asked. The second look is
         // for a segment whose end was decided by the first.
-        let mut failed = None;
-        for _ in 0..2 {
-            let Some(manifest) = self.manifests.read(queue).await? else { return Ok(Vec::new()) };
-            match self.get_by(queue, &manifest, ids).await {
-                Ok(found) => return Ok(found),
-                Err(error) => failed = Some(error),
-            }
+        let Some(manifest) = self.manifests.read(queue).await? else { return Ok(Vec::new()) };
+        if let Ok(found) = self.get_by(queue, &manifest, ids).await {
+            return Ok(found);
         }
-        Err(failed.unwrap_or_else(|| unavailable(&queue.name, "it cannot be read", &[])))
+        let Some(manifest) = self.manifests.read(queue).await? else { return Ok(Vec::new()) };
+        self.get_by(queue, &manifest, ids).await
     }
 
     async fn get_by(

@@ -26,17 +26,13 @@ impl Core {
             return Ok(stats);
         }
         // The second look is for a segment whose end was decided by the first.
-        let mut failed = None;
-        for _ in 0..2 {
-            let Some(manifest) = self.manifests.read(queue).await? else {
-                return Ok(QueueStats::default());
-            };
-            match self.stats_by(queue, &manifest).await {
-                Ok(stats) => return Ok(stats),
-                Err(error) => failed = Some(error),
-            }
+        let nothing = QueueStats::default;
+        let Some(manifest) = self.manifests.read(queue).await? else { return Ok(nothing()) };
+        if let Ok(stats) = self.stats_by(queue, &manifest).await {
+            return Ok(stats);
         }
-        Err(failed.unwrap_or_else(|| unavailable(&queue.name, "it cannot be counted", &[])))
+        let Some(manifest) = self.manifests.read(queue).await? else { return Ok(nothing()) };
+        self.stats_by(queue, &manifest).await
     }
 
     async fn stats_by(
