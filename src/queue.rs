@@ -220,14 +220,15 @@ impl Queue {
         traced(call_span!("queue.metadata"), self.core.metadata(&self.state)).await
     }
 
-    /// The queue's metadata as of about a second ago at most, usually without asking anybody;
-    /// `None` if there is no such queue.
+    /// The queue's metadata as of about a second ago, usually without asking anybody; `None` if
+    /// there is no such queue. While the keepers do not answer it is what was known last.
     ///
     /// # Errors
-    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable).
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) if the keepers do not answer and
+    /// nothing is known.
     pub async fn recent_metadata(&self) -> Result<Option<Metadata>, Error> {
         self.core.open_or_error()?;
-        let manifest = self.core.manifests.get(&self.state).await?;
+        let (manifest, _) = self.core.manifests.get_or_old(&self.state).await?;
         manifest.map(|manifest| Metadata::new(manifest.metadata.clone())).transpose()
     }
 

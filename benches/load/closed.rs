@@ -84,32 +84,39 @@ impl Worker {
         self.load.queue(self.by, call)
     }
 
-    fn is_over(&self) -> bool {
-        Instant::now() >= self.window.until || self.tally.failed >= MOST_FAILURES
+    fn is_over(&self, now: Instant) -> bool {
+        now >= self.window.until || self.tally.failed >= MOST_FAILURES
     }
 
     async fn post(&mut self, what: What) {
         let plain = body(self.load.size, 0);
+        // The next call begins when the last one ends: the clock is read once a call.
+        let mut start = Instant::now();
         for call in 0.. {
-            let start = Instant::now();
             let body = match what {
                 What::Fanout => body(self.load.size, nanos(self.window.base, start)),
                 _ => plain.clone(),
             };
             let (by, queue, messages) = (self.by, self.queue(call), self.load.messages);
             let outcome = self.target.post(Post { by, queue, body, messages }).await;
-            match (what, outcome) {
+            start = match (what, outcome) {
                 // Of a fan-out, what readers see is counted.
-                (What::Fanout, Ok(())) => {}
+                (What::Fanout, Ok(())) => Instant::now(),
                 (_, outcome) => self.note(start, outcome.map(|()| messages), None),
-            }
-            if self.is_over() {
+            };
+            if self.is_over(start) {
                 return;
             }
         }
     }
 
-    fn note(&mut self, start: Instant, outcome: Result<usize, String>, part: Option<Op>) {
+    /// Counts a call that has ended just now; tells when that was.
+    fn note(
+        &mut self,
+        start: Instant,
+        outcome: Result<usize, String>,
+        part: Option<Op>,
+    ) -> Instant {
         let now = Instant::now();
         match outcome {
             Ok(messages) if self.window.counts(now) => {
@@ -120,17 +127,18 @@ impl Worker {
             Ok(_) => {}
             Err(error) => self.tally.fail(error),
         }
+        now
     }
 
     /// Walks from the first message to the last, again and again.
     async fn list(&mut self) {
         let queue = self.by % self.load.queues;
         let mut cursor: Option<Cursor> = None;
+        let mut start = Instant::now();
         loop {
-            let start = Instant::now();
             let page = self.page(queue, &mut cursor).await;
-            self.note(start, page, None);
-            if self.is_over() {
+            start = self.note(start, page, None);
+            if self.is_over(start) {
                 return;
             }
         }
@@ -151,10 +159,10 @@ impl Worker {
         // A cursor belongs to one queue.
         let listed = self.by % self.load.queues;
         let mut cursor: Option<Cursor> = None;
+        let mut start = Instant::now();
         for call in self.by.. {
             let op = self.load.op(call);
             let (by, queue, messages) = (self.by, self.queue(call), self.load.messages);
-            let start = Instant::now();
             let outcome = match op {
                 Op::Post => {
                     let post = Post { by, queue, body: plain.clone(), messages };
@@ -163,8 +171,8 @@ impl Worker {
                 Op::List => self.page(listed, &mut cursor).await,
                 Op::Take => self.target.take(by, queue, messages).await,
             };
-            self.note(start, outcome, Some(op));
-            if self.is_over() {
+            start = self.note(start, outcome, Some(op));
+            if self.is_over(start) {
                 return;
             }
         }
@@ -174,7 +182,7 @@ impl Worker {
     async fn follow(&mut self) {
         let queue = self.by % self.load.queues;
         let mut cursor: Option<Cursor> = None;
-        while !self.is_over() {
+        while !self.is_over(Instant::now()) {
             match self.target.list(queue, cursor.clone(), 100).await {
                 Ok(page) => {
                     let now = Instant::now();
@@ -198,14 +206,14 @@ impl Worker {
     /// Takes until there is nothing left.
     async fn take(&mut self) {
         let queue = self.by % self.load.queues;
+        let mut start = Instant::now();
         loop {
-            let start = Instant::now();
             let taken = self.target.take(self.by, queue, self.load.messages).await;
-            let nothing = matches!(taken, Ok(0));
-            if !nothing {
-                self.note(start, taken, None);
+            if matches!(taken, Ok(0)) {
+                return;
             }
-            if nothing || self.is_over() {
+            start = self.note(start, taken, None);
+            if self.is_over(start) {
                 return;
             }
         }

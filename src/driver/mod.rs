@@ -21,6 +21,7 @@ use crate::token::QueueTag;
 
 pub(crate) mod admin;
 pub(crate) mod ask;
+mod awaited;
 mod behind;
 pub(crate) mod bootstrap;
 mod census;

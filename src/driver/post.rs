@@ -8,16 +8,17 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use tracing::Span;
 
+use super::awaited::{Awaited, Told};
 use super::sending::{Here, Sender};
 use super::{Core, QueueState, locked};
 use crate::block::{MAX_MESSAGES, Record, State, Stored, encode_new};
 use crate::error::{Error, ErrorKind, Outcome};
-use crate::id::{Generation, MessageRef, SegmentNo};
+use crate::id::{MessageRef, SegmentNo};
 use crate::message::{ClientId, EnvelopeHead, NewMessage};
 use crate::queue::MAX_BATCH;
 use crate::spans;
 use crate::time::millis;
-use crate::token::MessageId;
+use crate::token::{MessageId, QueueTag};
 
 /// Envelopes of one part at most, in bytes: what is posted in one call and fits goes into one
 /// block, so it is stored whole or not at all.
@@ -33,8 +34,12 @@ pub(crate) struct Outbox {
     running: bool,
     /// Where the sender was when it last ended.
     pub(crate) here: Option<Here>,
-    /// Rung when something was put in.
+    /// Rung when there is enough to send.
     pub(crate) bell: Arc<Notify>,
+    /// Messages and bytes that are enough, if the sender waits for them.
+    enough: Option<(usize, usize)>,
+    /// Who waits for what is here or under way.
+    pub(crate) awaited: Awaited,
 }
 
 /// Messages that go into one block together.
@@ -53,43 +58,54 @@ pub(crate) struct Ticket {
     pub(crate) since: Instant,
     /// For which call to a queue; none if nobody takes spans of calls to nodes.
     pub(crate) span: Span,
-    reply: Option<oneshot::Sender<Result<Place, Error>>>,
+    /// Its caller's number among those who wait.
+    caller: u64,
 }
 
 /// A part's number of messages, and where its place will be told.
-type Awaited = (usize, oneshot::Receiver<Result<Place, Error>>);
+type Reply = (usize, oneshot::Receiver<Told>);
 
 /// Where a part was stored.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place {
-    pub(crate) generation: Generation,
+    /// Of the queue's life.
+    pub(crate) tag: QueueTag,
     pub(crate) segment: SegmentNo,
     /// The part's first message.
     pub(crate) first: MessageRef,
 }
 
-impl Ticket {
-    /// Tells the outcome; a caller that has gone away does not hear it.
-    pub(crate) fn tell(&mut self, outcome: Result<Place, Error>) {
-        if let Some(reply) = self.reply.take() {
-            reply.send(outcome).ok();
+impl Outbox {
+    /// Whether somebody still waits.
+    pub(crate) fn is_awaited(&self, ticket: &Ticket) -> bool {
+        self.awaited.is_there(ticket.caller)
+    }
+
+    /// Where the callers of parts will be told something, once.
+    pub(crate) fn replies<'a>(
+        &mut self,
+        tickets: impl IntoIterator<Item = &'a Ticket>,
+    ) -> Vec<Option<oneshot::Sender<Told>>> {
+        tickets.into_iter().map(|ticket| self.awaited.take(ticket.caller)).collect()
+    }
+
+    /// Has the bell rung when so many messages or bytes wait, once.
+    pub(crate) fn ring_at(&mut self, messages: usize, bytes: usize) {
+        self.enough = Some((messages, bytes));
+    }
+
+    fn ring(&mut self) {
+        let is_enough = |&mut (messages, bytes): &mut (usize, usize)| {
+            self.messages >= messages || self.bytes >= bytes
+        };
+        if self.enough.take_if(is_enough).is_some() {
+            self.bell.notify_one();
         }
     }
 
-    /// Whether somebody still waits.
-    pub(crate) fn is_awaited(&self) -> bool {
-        self.reply.as_ref().is_some_and(|reply| !reply.is_closed())
-    }
-}
-
-impl Outbox {
     /// Whether the next block would be as large as blocks get.
     pub(crate) fn is_plenty(&self, messages: usize, bytes: usize) -> bool {
         self.bytes >= bytes || self.messages >= messages
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
     }
 
     /// Takes the parts of the next block: within the limits, unless the first alone is larger.
@@ -106,7 +122,7 @@ impl Outbox {
                 size += part.bytes;
                 self.bytes -= part.bytes;
                 self.messages -= part.messages.len();
-                if part.ticket.is_awaited() {
+                if self.is_awaited(&part.ticket) {
                     parts.push(part);
                 }
             }
@@ -117,11 +133,13 @@ impl Outbox {
     /// Refuses what has waited too long, or everything.
     pub(crate) fn refuse(&mut self, error: &Error, is_due: impl Fn(&Ticket) -> bool) {
         let waiting = std::mem::take(&mut self.waiting);
-        for mut part in waiting {
+        for part in waiting {
             if is_due(&part.ticket) {
                 self.bytes -= part.bytes;
                 self.messages -= part.messages.len();
-                part.ticket.tell(Err(error.copy()));
+                if let Some(reply) = self.awaited.take(part.ticket.caller) {
+                    reply.send(Err(error.copy())).ok();
+                }
             } else {
                 self.waiting.push_back(part);
             }
@@ -147,6 +165,7 @@ impl Outbox {
         self.running = false;
         let error = Error::new(ErrorKind::Internal, "the queue's sender died");
         self.refuse(&error, |_| true);
+        self.awaited.clear();
     }
 }
 
@@ -168,24 +187,12 @@ impl Core {
         let expected = messages.len();
         let since = Instant::now();
         let Replies { first, others } = self.enqueue(queue, messages, client, since)?;
-        let deadline = since + self.pool.config().deadline;
         let mut ids = Vec::with_capacity(expected);
         let mut failed = None;
         for (count, reply) in first.into_iter().chain(others) {
-            let outcome = match tokio::time::timeout_at(deadline, reply).await {
-                Ok(Ok(outcome)) => outcome,
-                Ok(Err(_)) => Err(Error::new(ErrorKind::Closed, "the store was closed").unknown()),
-                Err(_) => Err(Error::new(
-                    ErrorKind::Timeout,
-                    format!("queue {}: the post was not acknowledged in time", queue.name),
-                )
-                .unknown()),
-            };
-            match outcome {
-                Ok(place) => {
-                    queue.has_news();
-                    ids.extend(self.ids(queue, place, count));
-                }
+            let closed = |_| Err(Error::new(ErrorKind::Closed, "the store was closed").unknown());
+            match reply.await.unwrap_or_else(closed) {
+                Ok(place) => ids.extend(self::ids(place, count)),
                 Err(error) => failed = Some(error),
             }
         }
@@ -194,18 +201,6 @@ impl Core {
             Some(error) if ids.is_empty() || error.outcome() == Outcome::Unknown => Err(error),
             Some(error) => Err(error.unknown()),
         }
-    }
-
-    fn ids(&self, queue: &QueueState, place: Place, count: usize) -> Vec<MessageId> {
-        let tag = self.tag(queue, place.generation);
-        (0..count)
-            .filter_map(|n| u8::try_from(usize::from(place.first.index) + n).ok())
-            .map(|index| MessageId {
-                tag,
-                segment: place.segment,
-                at: MessageRef { index, ..place.first },
-            })
-            .collect()
     }
 
     fn enqueue(
@@ -221,10 +216,10 @@ impl Core {
         let whole: usize = messages.iter().map(stored_len).sum();
         let (mut one, mut many, count) = (None, Vec::new(), messages.len());
         if count <= limit && whole <= PART_BYTES {
-            one = Some(replies.part(messages, whole, client, since));
+            one = Some(part(messages, whole, client, since));
         } else {
             let pieces = cut(messages, limit).into_iter();
-            many.extend(pieces.map(|(part, bytes)| replies.part(part, bytes, client, since)));
+            many.extend(pieces.map(|(messages, bytes)| part(messages, bytes, client, since)));
         }
         let mut outbox = locked(&queue.post);
         if outbox.bytes + whole > config.waiting_bytes && !outbox.waiting.is_empty() {
@@ -239,44 +234,63 @@ impl Core {
         }
         outbox.bytes += whole;
         outbox.messages += count;
-        outbox.waiting.extend(one.into_iter().chain(many));
-        if outbox.running {
-            outbox.bell.notify_one();
-        } else {
-            outbox.running = true;
-            let here = outbox.here.take();
-            drop(outbox);
+        for mut part in one.into_iter().chain(many) {
+            let (caller, reply) = outbox.awaited.add(since);
+            part.ticket.caller = caller;
+            replies.push(part.ticket.count, reply);
+            outbox.waiting.push_back(part);
+        }
+        outbox.ring();
+        let is_guarded = std::mem::replace(&mut outbox.awaited.is_guarded, true);
+        let is_running = std::mem::replace(&mut outbox.running, true);
+        if is_guarded && is_running {
+            return Ok(replies);
+        }
+        let here = if is_running { None } else { outbox.here.take() };
+        drop(outbox);
+        if !is_running {
             let sender = Sender::new(Arc::clone(self), Arc::clone(queue), here);
             self.spawn(sender.run());
+        }
+        if !is_guarded {
+            self.guard(queue);
         }
         Ok(replies)
     }
 }
 
+/// The ids of a part's messages.
+fn ids(place: Place, count: usize) -> impl Iterator<Item = MessageId> {
+    let Place { tag, segment, first } = place;
+    (0..count)
+        .filter_map(move |n| u8::try_from(usize::from(first.index) + n).ok())
+        .map(move |index| MessageId { tag, segment, at: MessageRef { index, ..first } })
+}
+
+/// A part that nobody waits for yet.
+fn part(
+    messages: Vec<NewMessage>,
+    bytes: usize,
+    client: Option<&ClientId>,
+    since: Instant,
+) -> Part {
+    let ticket = Ticket { count: messages.len(), since, span: spans::here(), caller: 0 };
+    Part { messages, client: client.cloned(), bytes, ticket }
+}
+
 /// Where the places of a post's parts will be told. Almost all posts have one.
 #[derive(Debug, Default)]
 struct Replies {
-    first: Option<Awaited>,
-    others: Vec<Awaited>,
+    first: Option<Reply>,
+    others: Vec<Reply>,
 }
 
 impl Replies {
-    /// A part whose place is awaited.
-    fn part(
-        &mut self,
-        messages: Vec<NewMessage>,
-        bytes: usize,
-        client: Option<&ClientId>,
-        since: Instant,
-    ) -> Part {
-        let (tell, reply) = oneshot::channel();
-        let count = messages.len();
+    fn push(&mut self, count: usize, reply: oneshot::Receiver<Told>) {
         match self.first {
             None => self.first = Some((count, reply)),
             Some(_) => self.others.push((count, reply)),
         }
-        let ticket = Ticket { count, since, span: spans::here(), reply: Some(tell) };
-        Part { messages, client: client.cloned(), bytes, ticket }
     }
 }
 

@@ -23,7 +23,6 @@ use crate::encoded::EncodedBlock;
 use crate::error::{Error, ErrorKind};
 use crate::id::{Generation, MessageRef, ReplicaAt, SegmentNo};
 use crate::node::{Append, Appended, Op, Refusal};
-use crate::pool::Pool;
 use crate::protocol::flight::Flight;
 use crate::protocol::manifest::{Fate, Manifest};
 
@@ -46,6 +45,18 @@ struct Load {
     tickets: Vec<Ticket>,
     /// While it is in flight.
     flying: Option<Arc<()>>,
+}
+
+impl Load {
+    fn messages(&self) -> usize {
+        self.tickets.iter().map(|ticket| ticket.count).sum()
+    }
+
+    /// Whether anybody still waits for it.
+    fn is_awaited(&self, queue: &QueueState) -> bool {
+        let outbox = locked(&queue.post);
+        self.tickets.iter().any(|ticket| outbox.is_awaited(ticket))
+    }
 }
 
 /// A block that is in the log, but not on enough full replicas yet.
@@ -93,15 +104,19 @@ pub(crate) struct Sender {
     /// Attempts to go on that failed since the last one that did not.
     failures: u32,
     events: FuturesUnordered<BoxFuture<'static, Event>>,
+    watch: Watch,
 }
 
-/// Lets the next post start another sender if this one dies.
-struct Watch(Arc<QueueState>, bool);
+/// Lets the next post start another sender if this one dies, or never ran.
+struct Watch {
+    queue: Arc<QueueState>,
+    has_ended: bool,
+}
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        if !self.1 {
-            locked(&self.0.post).died();
+        if !self.has_ended {
+            locked(&self.queue.post).died();
         }
     }
 }
@@ -111,9 +126,11 @@ impl Sender {
         let flight =
             here.as_ref().map_or(Flight::after(0, 0), |h| Flight::after(h.acked, h.replicas.len()));
         let now = Instant::now();
+        let watch = Watch { queue: Arc::clone(&queue), has_ended: false };
         Self {
             core,
             queue,
+            watch,
             here,
             flight,
             closing: false,
@@ -131,14 +148,13 @@ impl Sender {
     }
 
     pub(crate) async fn run(mut self) {
-        let mut watch = Watch(Arc::clone(&self.queue), false);
         let bell = Arc::clone(&locked(&self.queue.post).bell);
         let mut health = self.core.pool.watch();
         let mut note_timer = std::pin::pin!(tokio::time::sleep_until(self.note_at));
         loop {
             self.go_on().await;
             if self.is_done() && locked(&self.queue.post).end(&mut self.here) {
-                watch.1 = true;
+                self.watch.has_ended = true;
                 return;
             }
             let note_due = self.note_due();
@@ -222,36 +238,53 @@ impl Sender {
         }
     }
 
-    /// Small blocks wait while two are in flight, so that they grow; large ones fill the window.
-    fn may_send(&self) -> bool {
+    /// Whether a block may take off: into an empty flight at once, beside another one if it is at
+    /// least half as large, beside more if it is as large as blocks get. So blocks grow with the
+    /// number of posts, and what a block costs is shared by more of them.
+    fn may_send(&mut self) -> bool {
         if self.closing {
             return false;
         }
         let config = self.core.pool.config();
-        let in_flight = self.flight.len();
-        if !self.again.is_empty() {
-            return in_flight < config.blocks_in_flight;
+        let (in_flight, window) = (self.flight.len(), config.blocks_in_flight);
+        if in_flight >= window {
+            // An answer comes first.
+            return false;
         }
-        let outbox = locked(&self.queue.post);
-        !outbox.is_empty()
-            && (in_flight < 2.min(config.blocks_in_flight)
-                || (in_flight < config.blocks_in_flight
-                    && outbox.is_plenty(config.block_messages, config.block_bytes)))
+        if !self.again.is_empty() {
+            return true;
+        }
+        let mut messages = config.block_messages;
+        if in_flight < 2 {
+            let flying: usize = self.flight.loads().map(|load| load.messages()).sum();
+            messages = messages.min(flying / 2 + 1);
+        }
+        let mut outbox = locked(&self.queue.post);
+        let may = outbox.is_plenty(messages, config.block_bytes);
+        if !may {
+            outbox.ring_at(messages, config.block_bytes);
+        }
+        may
     }
 
     fn next_load(&mut self) -> Option<Load> {
         while let Some(load) = self.again.pop_front() {
-            if load.tickets.iter().any(Ticket::is_awaited) {
+            if load.is_awaited(&self.queue) {
                 self.core.pool.counters().resent_blocks.add(1);
                 return Some(load);
             }
         }
         let config = self.core.pool.config();
         let limit = config.block_messages.clamp(1, MAX_MESSAGES - 1);
-        let parts = locked(&self.queue.post).gather(limit, config.block_bytes);
-        if parts.is_empty() {
-            return None;
-        }
+        let parts = {
+            let mut outbox = locked(&self.queue.post);
+            let parts = outbox.gather(limit, config.block_bytes);
+            if parts.is_empty() {
+                outbox.ring_at(1, 1);
+                return None;
+            }
+            parts
+        };
         let (bytes, tickets) = load(parts);
         self.alone = tickets.len() == 1;
         Some(Load { bytes: bytes.into(), tickets, flying: None })
@@ -302,16 +335,14 @@ impl Sender {
         let hopeless = error.kind() != ErrorKind::Unavailable;
         let is_due = |ticket: &Ticket| hopeless || ticket.since.elapsed() >= patience;
         locked(&self.queue.post).refuse(error, is_due);
-        for load in &mut self.again {
-            for ticket in load.tickets.iter_mut().filter(|ticket| is_due(ticket)) {
-                ticket.tell(Err(error.copy()));
-            }
+        for load in &self.again {
+            fail(&self.queue, load.tickets.iter().filter(|ticket| is_due(ticket)), error);
         }
-        self.again.retain(|load| load.tickets.iter().any(Ticket::is_awaited));
+        let queue = &self.queue;
+        self.again.retain(|load| load.is_awaited(queue));
+        let unknown = error.copy().unknown();
         for load in self.flight.loads() {
-            for ticket in load.tickets.iter_mut().filter(|ticket| is_due(ticket)) {
-                ticket.tell(Err(error.copy().unknown()));
-            }
+            fail(queue, load.tickets.iter().filter(|ticket| is_due(ticket)), &unknown);
         }
         if !hopeless {
             let jitter = self.core.pool.env().random_below(10);
@@ -373,9 +404,9 @@ impl Sender {
                 if appended.bytes >= self.core.pool.config().segment_bytes {
                     self.closing = true;
                 }
-                for (block, mut load) in self.flight.taken(block, replica) {
+                for (block, load) in self.flight.taken(block, replica) {
                     here.acked = block;
-                    tell(&self.core.pool, &mut load, here.generation, no, block);
+                    tell(&self.core, &self.queue, &load, here.generation, no, block);
                 }
                 self.note_at = Instant::now() + self.core.pool.config().note_after;
             }
@@ -427,8 +458,8 @@ impl Sender {
                 self.closing = false;
                 self.events.clear();
                 let flight = std::mem::replace(&mut self.flight, Flight::after(0, 0));
-                for (_, mut load) in flight.land() {
-                    fail(&mut load, &error.copy().unknown());
+                for (_, load) in flight.land() {
+                    fail(&self.queue, &load.tickets, &error.copy().unknown());
                 }
                 self.pause(&error).await;
             }
@@ -459,13 +490,15 @@ impl Sender {
                 false => Fate::Forgotten,
             };
             match fate {
-                Fate::Counts => tell(&self.core.pool, &mut load, here.generation, here.no, block),
+                Fate::Counts => {
+                    tell(&self.core, &self.queue, &load, here.generation, here.no, block);
+                }
                 Fate::Void | Fate::Undecided => void.push_back(load),
                 Fate::Thin => {
                     self.thin_at = Instant::now();
                     self.thin.push(Thin { generation: here.generation, no: here.no, block, load });
                 }
-                Fate::Forgotten => fail(&mut load, &self.forgotten()),
+                Fate::Forgotten => fail(&self.queue, &load.tickets, &self.forgotten()),
             }
         }
         // What was in flight had been taken from the front of what was left out before.
@@ -497,7 +530,7 @@ impl Sender {
         };
         let copies_min = self.core.pool.config().copies_min;
         let me = self.core.pool.me();
-        for mut thin in std::mem::take(&mut self.thin) {
+        for thin in std::mem::take(&mut self.thin) {
             let fate = match &manifest {
                 Some(manifest) if manifest.generation == thin.generation => {
                     manifest.fate(thin.no, me, thin.block, copies_min)
@@ -506,23 +539,24 @@ impl Sender {
             };
             match fate {
                 Fate::Counts => {
-                    let Thin { generation, no, block, load } = &mut thin;
-                    tell(&self.core.pool, load, *generation, *no, *block);
+                    let Thin { generation, no, block, load } = &thin;
+                    tell(&self.core, &self.queue, load, *generation, *no, *block);
                 }
                 Fate::Thin | Fate::Undecided => {
                     self.core.repair_soon(&self.queue, thin.no);
-                    if thin.load.tickets.iter().any(Ticket::is_awaited) {
+                    if thin.load.is_awaited(&self.queue) {
                         self.thin.push(thin);
                     }
                 }
                 Fate::Void => fail(
-                    &mut thin.load,
+                    &self.queue,
+                    &thin.load.tickets,
                     &Error::unavailable(format!(
                         "queue {}: the post was lost with the node that had it",
                         self.queue.name
                     )),
                 ),
-                Fate::Forgotten => fail(&mut thin.load, &self.forgotten()),
+                Fate::Forgotten => fail(&self.queue, &thin.load.tickets, &self.forgotten()),
             }
         }
     }
@@ -558,21 +592,35 @@ fn span_of(tickets: &[Ticket]) -> Span {
 }
 
 /// Tells those who wait for a block where their messages are.
-fn tell(pool: &Pool, load: &mut Load, generation: Generation, segment: SegmentNo, block: u32) {
-    let (producer, counters) = (pool.me(), pool.counters());
+fn tell(
+    core: &Core,
+    queue: &QueueState,
+    load: &Load,
+    generation: Generation,
+    segment: SegmentNo,
+    block: u32,
+) {
+    let (producer, counters) = (core.pool.me(), core.pool.counters());
     counters.acked_blocks.add(1);
     counters.acked_bytes.add(load.bytes.len() as u64);
+    counters.acked_messages.add(load.messages() as u64);
+    let tag = core.tag(queue, generation);
+    let replies = locked(&queue.post).replies(&load.tickets);
     let mut index = 0;
-    for ticket in &mut load.tickets {
+    for (ticket, reply) in load.tickets.iter().zip(replies) {
         let first = MessageRef { producer, block, index: u8::try_from(index).unwrap_or(u8::MAX) };
-        ticket.tell(Ok(Place { generation, segment, first }));
         index += ticket.count;
+        if let Some(reply) = reply {
+            // A caller that has gone away does not hear it.
+            reply.send(Ok(Place { tag, segment, first })).ok();
+        }
     }
-    counters.acked_messages.add(index as u64);
+    queue.has_news();
 }
 
-fn fail(load: &mut Load, error: &Error) {
-    for ticket in &mut load.tickets {
-        ticket.tell(Err(error.copy()));
+fn fail<'a>(queue: &QueueState, tickets: impl IntoIterator<Item = &'a Ticket>, error: &Error) {
+    let replies = locked(&queue.post).replies(tickets);
+    for reply in replies.into_iter().flatten() {
+        reply.send(Err(error.copy())).ok();
     }
 }

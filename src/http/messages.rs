@@ -131,11 +131,11 @@ fn checksum(call: &Call, message: &Message) -> Option<String> {
 /// `POST …/messages`: creates the queue if it has to.
 pub(super) async fn post(call: &Call, body: Body, target: &Target) -> Result<Response, ApiError> {
     let bytes = call.read(body, Most::Allowed(call.service.options.max_messages_post_size)).await?;
-    let (exists, metadata) = match target.queue.metadata().await {
-        Ok(stored) => (true, QueueMetadata::read(&stored).unwrap_or_default()),
-        Err(error) if error.kind() == ErrorKind::QueueNotFound => (false, QueueMetadata::default()),
-        Err(error) => return Err(error.into()),
-    };
+    // What other processes changed is seen a second or two later: to ask the keepers for every post
+    // would cost more than the post.
+    let stored = target.queue.recent_metadata().await?;
+    let exists = stored.is_some();
+    let metadata = stored.and_then(|stored| QueueMetadata::read(&stored)).unwrap_or_default();
     let options = &call.service.options;
     let defaults = metadata.message_defaults(options);
     if bytes.len() > defaults.max_post_bytes {

@@ -12,6 +12,7 @@ mod errors;
 mod headers;
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod hostile;
+mod keepers;
 mod keystone;
 #[cfg(feature = "cli")]
 mod killed;

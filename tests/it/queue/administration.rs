@@ -425,6 +425,8 @@ async fn without_keepers_queues_go_on_and_what_cannot_says_why() {
     let mut reasons = Vec::new();
     for q in &queues {
         let began = Instant::now();
+        // What is known of it goes on, too.
+        assert!(q.recent_metadata().await.unwrap().is_some());
         let posted = q.post(vec![message("four")], None).await;
         let options = ClaimOptions { limit: 1, ..Default::default() };
         let claimed = q.claim(&options).await;
