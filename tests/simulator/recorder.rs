@@ -44,6 +44,11 @@ impl Recorder {
         drop(self.begin(by, "", what));
     }
 
+    /// How much slower clients go once there are more entries than `wanted`.
+    pub(crate) fn pace(&self, wanted: usize) -> u64 {
+        (self.entries().len() / wanted.max(1)).max(1) as u64
+    }
+
     pub(crate) fn entries(&self) -> MutexGuard<'_, Vec<Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
