@@ -44,7 +44,8 @@ pub(super) async fn produce(turn: Turn<'_>, state: &mut State, number: usize) {
     }
     let turn = &turn;
     join_all(posts.into_iter().enumerate().map(async |(place, post)| {
-        for _ in 0..if is_storm { place / 3 } else { place } {
+        let apart = if is_storm { place / 3 } else { place };
+        for _ in 0..apart {
             // So that not all go into the same block.
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
