@@ -78,7 +78,7 @@ const KEEPING: [Kind; 18] = [
 ];
 
 /// Faults at most: nodes that lie may keep clients from calling often enough.
-const MOST: u32 = 100;
+const MOST: u32 = 40;
 /// How long it is waited for what was lost to be made good.
 const PATIENCE_MS: u64 = 6_000;
 /// How long a batch of copies is under way at most, when that takes long.
