@@ -7,6 +7,7 @@
 //! specs/simulator.md tells more.
 
 mod clients;
+mod flawed;
 mod life;
 mod manifest;
 pub(crate) mod plan;
@@ -135,9 +136,11 @@ async fn become_quiet(world: &World) {
         server.faults.clear();
         server.node.set_memory_limit(None);
     }
+    world.copies.take(Duration::ZERO);
     for place in 0..PLACES {
         if let Some(process) = world.process(place) {
             process.wires.iter().for_each(roundelay::node::faulty::Faults::up);
+            process.losses.iter().for_each(|losses| losses.draw(None));
         }
     }
     let began = world.recorder.now();

@@ -32,8 +32,8 @@ impl Plan {
         config.copies = if is_harsh { 2 } else { *pick(rng, &[2, 2, 3]) };
         config.copies_min = 2;
         config.segment_bytes = *pick(rng, &[400, 1_500, 6_000, 100_000]);
-        config.block_messages = *pick(rng, &[2, 8, 256]);
-        config.blocks_in_flight = *pick(rng, &[1, 2, 4]);
+        config.block_messages = *pick(rng, &[1, 2, 8, 256]);
+        config.blocks_in_flight = *pick(rng, &[1, 2, 4, 4]);
         config.deadline = Duration::from_secs(*pick(rng, &[2, 4, 10]));
         Self {
             seed,

@@ -7,6 +7,9 @@ use tokio::time::Instant;
 
 use crate::oracles::{Answer, Entry, Seen, UNHEARD, What};
 
+/// After so many more entries clients are slower by as much as they were first.
+const SLOWER_EVERY: usize = 40;
+
 /// Writes a history; copies write the same one.
 #[derive(Debug, Clone)]
 pub(crate) struct Recorder {
@@ -42,6 +45,12 @@ impl Recorder {
     /// Something that took no time.
     pub(crate) fn note(&self, by: &str, what: What) {
         drop(self.begin(by, "", what));
+    }
+
+    /// How much slower clients go once there are more entries than `wanted`: the more, the slower.
+    pub(crate) fn pace(&self, wanted: usize) -> u64 {
+        let more = self.entries().len().saturating_sub(wanted);
+        1 + (more / SLOWER_EVERY) as u64
     }
 
     pub(crate) fn entries(&self) -> MutexGuard<'_, Vec<Entry>> {

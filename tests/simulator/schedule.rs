@@ -34,6 +34,7 @@ enum Kind {
     CutReplies,
     CutFromOne,
     Blink,
+    LostBlocks,
     Slow,
     LostReplies,
     LostRequests,
@@ -55,7 +56,7 @@ const FORGETTING: [Kind; 7] = [
     Kind::RollingRestart,
     Kind::OneAndThenAnother,
 ];
-const KEEPING: [Kind; 16] = [
+const KEEPING: [Kind; 18] = [
     Kind::Pause,
     Kind::Pause,
     Kind::CutOff,
@@ -63,6 +64,8 @@ const KEEPING: [Kind; 16] = [
     Kind::CutFromOne,
     Kind::Blink,
     Kind::Blink,
+    Kind::LostBlocks,
+    Kind::LostBlocks,
     Kind::Slow,
     Kind::LostReplies,
     Kind::LostRequests,
@@ -74,8 +77,12 @@ const KEEPING: [Kind; 16] = [
     Kind::TwoAdmins,
 ];
 
+/// Faults at most: nodes that lie may keep clients from calling often enough.
+const MOST: u32 = 40;
 /// How long it is waited for what was lost to be made good.
 const PATIENCE_MS: u64 = 6_000;
+/// How long a batch of copies is under way at most, when that takes long.
+const COPY_MS: u64 = 60;
 
 /// Draws faults and does them.
 pub(crate) struct Schedule {
@@ -97,7 +104,8 @@ impl Schedule {
     pub(crate) async fn run(mut self) {
         let mut done = 0;
         let mut harsh = self.world.plan.is_harsh;
-        while done < self.world.plan.faults || self.calls() < self.world.plan.calls {
+        while done < MOST && (done < self.world.plan.faults || self.calls() < self.world.plan.calls)
+        {
             let pause = self.rng.u64(100..900);
             self.pass(pause).await;
             if harsh && done + 1 >= self.world.plan.faults {
@@ -205,6 +213,9 @@ impl Schedule {
     }
 
     fn forget(&mut self, kind: Kind, node: usize) {
+        if self.rng.bool() {
+            self.slow_copies();
+        }
         self.restored = false;
         let away = self.ms(20..1_500);
         match kind {
@@ -289,6 +300,7 @@ impl Schedule {
             }),
             Kind::CutFromOne => self.cut_from_one(node, time),
             Kind::Blink => self.blink(),
+            Kind::LostBlocks => self.lose_blocks(),
             Kind::Slow => {
                 let (before, after) = (self.ms(0..150), self.ms(0..150));
                 self.do_for(node, "is slow", time, |w, n| {
@@ -393,6 +405,37 @@ impl Schedule {
                 sleep(Duration::from_millis(rng.u64(5..40))).await;
             }
             drop(call);
+        });
+    }
+
+    /// Single blocks are lost between a process and a node of an open segment, while what was sent before
+    /// and after them arrives.
+    fn lose_blocks(&mut self) {
+        let Some(process) = self.some_process() else { return };
+        let nodes = self.world.nodes_of_open_segments();
+        let Some(node) = nodes.get(self.rng.usize(..nodes.len().max(1))).copied() else { return };
+        let kind = format!("does not get some blocks of {}", process.name);
+        let call = self.world.recorder.begin("faults", "", What::Fault { node, kind });
+        let (losses, rng, time) =
+            (process.losses[node].clone(), self.rng.fork(), self.ms(300..1_500));
+        losses.draw(Some(rng));
+        self.running.spawn(async move {
+            sleep(time).await;
+            losses.draw(None);
+            drop(call);
+        });
+    }
+
+    /// What is copied from now on is under way for longer, as if segments were large.
+    fn slow_copies(&mut self) {
+        let (delay, time) = (self.ms(20..COPY_MS), self.ms(1_000..4_000));
+        self.world.may_be_late(delay);
+        self.disturbed(format!("copies take {} ms", delay.as_millis()));
+        self.world.copies.take(delay);
+        let copies = self.world.copies.clone();
+        self.running.spawn(async move {
+            sleep(time).await;
+            copies.take(Duration::ZERO);
         });
     }
 

@@ -68,9 +68,10 @@ impl Node for Spied {
             .into_iter()
             .map(|op| {
                 let before = self.look_before(&op);
-                let reply = ask(&self.node, op.clone());
+                let kept = is_looked_at(&op).then(|| op.clone());
+                let reply = ask(&self.node, op);
                 let mut seen = self.sight.seen();
-                seen.answered(&op, &reply);
+                seen.answered(kept.as_ref(), &reply);
                 if let Some(transition) = before.and_then(|before| before.then(&reply)) {
                     seen.reached.note(transition);
                 }
@@ -135,17 +136,33 @@ impl Spied {
     }
 }
 
+/// Whether anything but a refusal is to be seen in what such an operation did.
+fn is_looked_at(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Open(_)
+            | Op::Append(_)
+            | Op::Seal { .. }
+            | Op::Hold(_)
+            | Op::Delete(_)
+            | Op::Keep { .. }
+            | Op::Activate { .. }
+            | Op::Accept(_)
+    )
+}
+
 fn is_above(coverage: &Coverage, end: &Frontier) -> bool {
     let above = |(producer, last): (&_, &u32)| *last > end.get(producer).copied().unwrap_or(0);
     coverage.frontier().iter().any(above)
 }
 
 impl Seen {
-    fn answered(&mut self, op: &Op, reply: &Reply) {
+    fn answered(&mut self, op: Option<&Op>, reply: &Reply) {
         if let Reply::Refused(refusal) = reply {
             self.refused(op, refusal);
             return;
         }
+        let Some(op) = op else { return };
         match (op, reply) {
             (Op::Open(open), Reply::Done) if open.role == Role::Joining => {
                 self.joining.insert(open.at.placement);
@@ -182,10 +199,10 @@ impl Seen {
         }
     }
 
-    fn refused(&mut self, op: &Op, refusal: &Refusal) {
+    fn refused(&mut self, op: Option<&Op>, refusal: &Refusal) {
         let transition = match (op, refusal) {
-            (Op::Append(_), Refusal::Gap { .. }) => "a gap refused",
-            (Op::Append(_), Refusal::Sealed) => "an append refused as sealed",
+            (Some(Op::Append(_)), Refusal::Gap { .. }) => "a gap refused",
+            (Some(Op::Append(_)), Refusal::Sealed) => "an append refused as sealed",
             (_, Refusal::Full) => "an append refused for lack of memory",
             (_, Refusal::Stranger { .. }) => "a stranger refused",
             (_, Refusal::Gone) => "a replica gone",

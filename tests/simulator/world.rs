@@ -13,6 +13,7 @@ use roundelay::time::{Clock, Jumps};
 use roundelay::{Env, Project, Queue, QueueName, Store};
 use tokio::time::sleep;
 
+use super::flawed::{Copies, Flawed, Losses};
 use super::life::{Life, Mortal};
 use super::manifest::{Manifest, Standing};
 use super::plan::Plan;
@@ -43,6 +44,8 @@ pub(crate) struct Process {
     pub(crate) clock: Jumps,
     /// Its own wires, by node.
     pub(crate) wires: Vec<Faults>,
+    /// What is lost on them, by node.
+    pub(crate) losses: Vec<Losses>,
 }
 
 /// All of it.
@@ -52,6 +55,7 @@ pub(crate) struct World {
     pub(crate) servers: Vec<Server>,
     pub(crate) sight: Sight,
     pub(crate) recorder: Recorder,
+    pub(crate) copies: Copies,
     /// By how much things may end too early, and too late.
     pub(crate) early: AtomicU64,
     pub(crate) late: AtomicU64,
@@ -79,6 +83,7 @@ impl World {
             servers: servers.collect(),
             sight,
             recorder: Recorder::new(),
+            copies: Copies::default(),
             // Timers have a grain of a millisecond, and copies take a moment to arrive.
             early: AtomicU64::new(5),
             late: AtomicU64::new(100),
@@ -96,14 +101,17 @@ impl World {
         let mut rng = fastrand::Rng::with_seed(seed);
         let life = Arc::new(Life::default());
         let (clock, jumps) = Clock::jumping(START_MS + self.recorder.now() + rng.u64(..20));
-        let mut wires = Vec::new();
+        let (mut wires, mut losses) = (Vec::new(), Vec::new());
         let mut nodes: Vec<Arc<dyn Node>> = Vec::new();
         for server in &self.servers {
             let (wire, faults) = FaultyNode::new(Arc::clone(&server.wire));
             faults.delay_before(Duration::from_millis(rng.u64(..3)));
             faults.delay_after(Duration::from_millis(rng.u64(..3)));
             wires.push(faults);
-            nodes.push(Arc::new(Mortal { node: Arc::new(wire), life: Arc::clone(&life) }));
+            let node = Arc::new(Mortal { node: Arc::new(wire), life: Arc::clone(&life) });
+            let flawed = Flawed { node, copies: self.copies.clone(), losses: Losses::default() };
+            losses.push(flawed.losses.clone());
+            nodes.push(Arc::new(flawed));
         }
         let env = Env::seeded(clock, seed);
         let store = loop {
@@ -115,7 +123,7 @@ impl World {
             }
         };
         let name = format!("process-{number}");
-        Arc::new(Process { name, store, life, clock: jumps, wires })
+        Arc::new(Process { name, store, life, clock: jumps, wires, losses })
     }
 
     fn places(&self) -> MutexGuard<'_, Vec<Option<Arc<Process>>>> {

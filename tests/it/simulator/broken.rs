@@ -72,7 +72,6 @@ fn double_claim_fires_on_nodes_that_forget_claims() {
 }
 
 #[test]
-#[ignore = "too few claimers are late by enough: it has fired on made-up histories only"]
 fn stale_claim_fires_on_nodes_that_ignore_fencing() {
     fires("stale_claim", lies::ignores_fencing);
 }

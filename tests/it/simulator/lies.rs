@@ -8,8 +8,8 @@ use roundelay::block::{Block, Record};
 use roundelay::id::ReplicaAt;
 use roundelay::node::memory::MemoryNode;
 use roundelay::node::{
-    DeleteStatus, Deleted, Guard, Held, HoldStatus, Node, NodeError, Op, Page, Promise, Refusal,
-    Registers, Reply, Role, Watch,
+    ClaimView, DeleteStatus, Deleted, Guard, Held, HoldStatus, Node, NodeError, Op, Page, Promise,
+    Refusal, Registers, Renewed, Reply, Role, Watch,
 };
 
 /// What the node says to one operation.
@@ -140,8 +140,18 @@ lie! {
         }
         _ => node.ask(op),
     };
-    /// A claim that is over still deletes.
+    /// A claim that is over still deletes, and is renewed.
     ignores_fencing = |node, op| match op {
+        Op::ReadClaim { .. } => match node.ask(op) {
+            Reply::Refused(Refusal::NoClaim) => {
+                Reply::Claim(ClaimView { ttl_ms: 1_000, age_ms: 0, entries: Vec::new() })
+            }
+            other => other,
+        },
+        Op::Renew { .. } => match node.ask(op) {
+            Reply::Refused(Refusal::NoClaim) => Reply::Renewed(Renewed { messages: 0 }),
+            other => other,
+        },
         Op::Delete(mut delete) => {
             delete.guard = Guard::Always;
             node.ask(Op::Delete(delete))

@@ -1,5 +1,6 @@
 //! Claimers: some finish, some give back, some are late, some forget.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use roundelay::{ClaimId, ClaimOptions, ErrorKind, MessageId, Queue};
@@ -8,6 +9,9 @@ use tokio::time::sleep;
 use super::super::recorder::{Recorder, answer, failure, seen, unheard};
 use super::{MAIN, SHORT, Turn};
 use crate::oracles::{Answer, Effect, Granted, What};
+
+/// By how much those who are late are at most.
+const LATE_MS: u64 = 5_000;
 
 pub(super) async fn claim(turn: Turn<'_>) {
     let name = if turn.rng.u32(..4) == 0 { SHORT } else { MAIN };
@@ -51,8 +55,14 @@ pub(super) async fn claim(turn: Turn<'_>) {
             renew(&turn, name, &queue, &claim.id, ttl).await;
             sleep(Duration::from_millis(turn.rng.u64(..ttl / 2))).await;
         }
-        // Is late, often by more than anything may have been under way.
-        8 => sleep(Duration::from_millis(ttl + turn.rng.u64(100..4_000))).await,
+        // Is late, often by more than anything may have been under way, and does not know it.
+        8 => {
+            let late = turn.world.late.load(Ordering::Relaxed).min(LATE_MS);
+            sleep(Duration::from_millis(ttl + late + turn.rng.u64(..1_000))).await;
+            if turn.rng.bool() {
+                renew(&turn, name, &queue, &claim.id, ttl).await;
+            }
+        }
         // Dies.
         _ => return,
     }

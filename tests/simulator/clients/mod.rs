@@ -112,6 +112,8 @@ pub(crate) async fn work(
             Kind::Administrate => 20 * world.plan.pace,
             _ => world.plan.pace,
         };
+        // What is wanted is many runs, rather than long ones.
+        let pace = pace * world.recorder.pace(world.plan.calls);
         sleep(Duration::from_millis(rng.u64(1..2 * pace))).await;
         let Some(process) = world.process(place).filter(|process| !process.life.is_over()) else {
             continue;

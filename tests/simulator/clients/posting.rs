@@ -25,8 +25,14 @@ struct Post {
 }
 
 pub(super) async fn produce(turn: Turn<'_>, state: &mut State, number: usize) {
-    // Some at the same time: they go into one block, or into several in flight.
-    let count = if turn.rng.u32(..4) == 0 { turn.rng.usize(2..6) } else { 1 };
+    // Some at the same time: they go into one block, or into several in flight; these above all where
+    // some are lost.
+    let is_storm = turn.process.losses.iter().any(|losses| losses.are_any());
+    let count = match is_storm {
+        true => turn.rng.usize(4..10),
+        false if turn.rng.u32(..4) == 0 => turn.rng.usize(2..6),
+        false => 1,
+    };
     let mut posts: Vec<Post> = Vec::new();
     for _ in 0..count {
         let post = draw(turn.rng, state, number);
@@ -38,7 +44,8 @@ pub(super) async fn produce(turn: Turn<'_>, state: &mut State, number: usize) {
     }
     let turn = &turn;
     join_all(posts.into_iter().enumerate().map(async |(place, post)| {
-        for _ in 0..place {
+        let apart = if is_storm { place / 3 } else { place };
+        for _ in 0..apart {
             // So that not all go into the same block.
             tokio::time::sleep(Duration::from_millis(1)).await;
         }

@@ -12,6 +12,9 @@ use crate::oracles::{Answer, Seen, What};
 /// Markers that are kept for later.
 const MARKERS: usize = 40;
 
+/// After so many failures a walk is given up.
+const FAILURES: u32 = 3;
+
 /// Where a reader is.
 #[derive(Debug)]
 pub(super) struct Walk {
@@ -97,7 +100,7 @@ pub(crate) async fn walk_all(
 ) -> bool {
     let walk = shared.walk();
     let mut failures = 0;
-    while failures < 20 {
+    while failures < FAILURES {
         let (queue, wait) = (queue.clone(), Duration::ZERO);
         let ask = Ask { by, name, queue, walk, limit, wait, everything: true };
         match page(recorder, ask, marker.clone()).await {
