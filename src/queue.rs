@@ -362,7 +362,8 @@ impl Queue {
     }
 
     /// Deletes one message: an unclaimed one, or with a claim one that this claim holds. `false`
-    /// if it was not there.
+    /// if it was not there before. If a node took the call and its answer got lost, nobody can tell
+    /// any more who ended the message: then it is `true`.
     ///
     /// # Errors
     /// [`ErrorKind::MessageClaimed`](crate::ErrorKind::MessageClaimed),

@@ -28,9 +28,9 @@ const POP_TTL: Duration = Duration::from_secs(30);
 /// What a delete came to, for one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ending {
-    /// This call ended it.
+    /// This call ended it; or may have, and it is gone.
     Deleted,
-    /// It was not there.
+    /// It was not there before.
     Absent,
     /// A claim holds it that the call did not name.
     Claimed,
@@ -42,8 +42,44 @@ pub(crate) enum Ending {
 struct Deletes<'a> {
     refs: &'a [MessageRef],
     guard: Guard,
-    /// Which of them ended in some attempt, so that a repeated one knows what it did before.
-    ended: Mutex<Vec<bool>>,
+    before: Mutex<Before>,
+}
+
+/// What attempts before the last one did, so that a repeated one knows its own deeds.
+#[derive(Debug, Default)]
+struct Before {
+    /// Which of the messages ended in some attempt.
+    ended: Vec<bool>,
+    /// Which were absent before any attempt could have ended them.
+    absent: Vec<bool>,
+    /// Some attempt may have been made by a replica that did not say so.
+    doubt: bool,
+}
+
+impl Before {
+    fn of(messages: usize) -> Mutex<Self> {
+        let none = vec![false; messages];
+        Mutex::new(Self { ended: none.clone(), absent: none, doubt: false })
+    }
+
+    fn note(&mut self, deleted: &Deleted) {
+        for (ended, status) in self.ended.iter_mut().zip(&deleted.each) {
+            *ended |= *status == DeleteStatus::Ended;
+        }
+        if !self.doubt {
+            for (absent, status) in self.absent.iter_mut().zip(&deleted.each) {
+                *absent |= *status == DeleteStatus::Absent;
+            }
+        }
+    }
+
+    /// What the call came to: what an earlier attempt of it took was not absent before, nor, for all
+    /// that is known, what one may have taken.
+    fn own(&self, place: usize, ending: Ending) -> Ending {
+        let is = |of: &[bool]| of.get(place).copied().unwrap_or(false);
+        let may_be_own = is(&self.ended) || self.doubt && !is(&self.absent);
+        if may_be_own && ending == Ending::Absent { Ending::Deleted } else { ending }
+    }
 }
 
 impl Everywhere for Deletes<'_> {
@@ -70,9 +106,11 @@ impl Everywhere for Deletes<'_> {
     }
 
     fn note(&self, deleted: &Deleted) {
-        for (ended, status) in locked(&self.ended).iter_mut().zip(&deleted.each) {
-            *ended |= *status == DeleteStatus::Ended;
-        }
+        locked(&self.before).note(deleted);
+    }
+
+    fn doubt(&self) {
+        locked(&self.before).doubt = true;
     }
 }
 
@@ -137,7 +175,7 @@ impl Core {
         guard: Guard,
         deadline: Instant,
     ) -> Result<Vec<Ending>, Error> {
-        let deletes = Deletes { refs, guard, ended: Mutex::new(vec![false; refs.len()]) };
+        let deletes = Deletes { refs, guard, before: Before::of(refs.len()) };
         loop {
             let endings = match self.spread(queue, no, deadline, &deletes).await? {
                 Spread::Absent => vec![Ending::Absent; refs.len()],
@@ -160,8 +198,9 @@ impl Core {
                     }
                 }
             };
-            let ended = locked(&deletes.ended);
-            return Ok(endings.into_iter().zip(ended.iter()).map(own).collect());
+            let before = locked(&deletes.before);
+            let own = |(place, ending)| before.own(place, ending);
+            return Ok(endings.into_iter().enumerate().map(own).collect());
         }
     }
 
@@ -236,7 +275,7 @@ impl Core {
             }
         }
         if !refs.is_empty() {
-            let deletes = Deletes { refs: &refs, guard: Guard::Always, ended: Mutex::default() };
+            let deletes = Deletes { refs: &refs, guard: Guard::Always, before: Mutex::default() };
             self.spread(queue, no, deadline, &deletes).await?;
         }
         Ok(all)
@@ -345,11 +384,6 @@ impl Core {
     }
 }
 
-/// What an earlier attempt of this very call took was not absent before.
-fn own((ending, ended): (Ending, &bool)) -> Ending {
-    if *ended && ending == Ending::Absent { Ending::Deleted } else { ending }
-}
-
 fn in_log(segment: &Segment, at: &MessageRef) -> bool {
     segment.end.as_ref().is_some_and(|end| at.block <= covered(end, at.producer))
 }
@@ -388,6 +422,21 @@ mod tests {
             .zip(1..)
             .map(|(status, at)| (Placement(at), Deleted { each: vec![*status], live: 1 }))
             .collect()
+    }
+
+    #[test]
+    fn what_an_attempt_took_or_may_have_taken_was_not_absent() {
+        use DeleteStatus::{Absent, Ended};
+        let told = |each: &[DeleteStatus]| Deleted { each: each.to_vec(), live: 1 };
+        let before = Before::of(2);
+        let mut before = locked(&before);
+        let own = |before: &Before| [0, 1].map(|place| before.own(place, Ending::Absent));
+        before.note(&told(&[Absent, Ended]));
+        assert_eq!(own(&before), [Ending::Absent, Ending::Deleted]);
+        *before = Before { doubt: true, ..Before::of(2).into_inner().unwrap() };
+        before.note(&told(&[Absent, Absent]));
+        assert_eq!(own(&before), [Ending::Deleted; 2]);
+        assert_eq!(before.own(0, Ending::Claimed), Ending::Claimed);
     }
 
     #[test]

@@ -61,6 +61,9 @@ pub(crate) trait Everywhere {
 
     /// Hears what each full replica answered, in every attempt.
     fn note(&self, _answer: &Self::Answer) {}
+
+    /// Hears, after the answers of an attempt, that a replica may have taken it and did not say so.
+    fn doubt(&self) {}
 }
 
 /// What is to be done about the answers of one attempt.
@@ -126,9 +129,12 @@ impl Core {
             let full = self.addresses(segment, Standing::Full);
             let questions = full.iter().map(|at| (*at, what.ask(*at, segment.version))).collect();
             let each = self.ask_each::<E::Answer>(questions).await;
-            *tried |=
-                each.iter().any(|(_, answer)| answer.as_ref().err().is_none_or(may_be_applied));
+            let in_doubt = is_in_doubt(&each);
+            *tried |= in_doubt || each.iter().any(|(_, answer)| answer.is_ok());
             let verdict = judge(each, |answer| what.note(answer));
+            if in_doubt {
+                what.doubt();
+            }
             match verdict {
                 Verdict::Complete(answers) => {
                     if self.follow_up(queue, segment, what, &answers).await? {
@@ -203,7 +209,7 @@ impl Core {
         let full = self.addresses(segment, Standing::Full);
         let questions = full.iter().map(|at| (*at, what.ask(*at, segment.version))).collect();
         let each = self.ask_each::<E::Answer>(questions).await;
-        *tried |= each.iter().any(|(_, answer)| answer.as_ref().err().is_none_or(may_be_applied));
+        *tried |= is_in_doubt(&each) || each.iter().any(|(_, answer)| answer.is_ok());
         match judge(each, |answer| what.note(answer)) {
             Verdict::Complete(answers) => Ok(Spread::Answered(answers)),
             Verdict::LookAgain | Verdict::TellEnd | Verdict::Drop(..) => Err(silent),
@@ -297,6 +303,11 @@ impl Core {
 /// were not reached.
 pub(super) fn may_be_applied(failure: &Failure) -> bool {
     !matches!(failure, Failure::Refused(_) | Failure::Silent(NodeError::Unreached { .. }))
+}
+
+/// Whether a replica may have taken what it was asked, and did not say so.
+fn is_in_doubt<T>(each: &[(ReplicaAt, Result<T, Failure>)]) -> bool {
+    each.iter().any(|(_, answer)| answer.as_ref().err().is_some_and(may_be_applied))
 }
 
 fn judge<T>(each: Vec<(ReplicaAt, Result<T, Failure>)>, note: impl Fn(&T)) -> Verdict<T> {

@@ -193,13 +193,14 @@ impl Core {
             let closed = |_| Err(Error::new(ErrorKind::Closed, "the store was closed").unknown());
             match reply.await.unwrap_or_else(closed) {
                 Ok(place) => ids.extend(self::ids(place, count)),
-                Err(error) => failed = Some(error),
+                Err(error) => failed = Some(worse(failed, error)),
             }
         }
         match failed {
             None => Ok(ids),
-            Some(error) if ids.is_empty() || error.outcome() == Outcome::Unknown => Err(error),
-            Some(error) => Err(error.unknown()),
+            // A part of it is in the log.
+            Some(error) if !ids.is_empty() => Err(error.unknown()),
+            Some(error) => Err(error),
         }
     }
 
@@ -257,6 +258,11 @@ impl Core {
         }
         Ok(replies)
     }
+}
+
+/// Of two failed parts the one that tells for both: what is unknown of one is unknown of the post.
+fn worse(before: Option<Error>, error: Error) -> Error {
+    before.filter(|before| before.outcome() == Outcome::Unknown).unwrap_or(error)
 }
 
 /// The ids of a part's messages.
@@ -382,5 +388,19 @@ pub(super) fn record(message: &NewMessage, client: Option<&ClientId>) -> Record 
         ttl_ms: post.ttl_ms,
         delay_ms: post.delay_ms,
         envelope: post.envelope().concat().into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_post_of_which_a_part_is_unknown_is_unknown() {
+        let refused = || Error::unavailable("refused");
+        let unknown = || Error::unavailable("unknown").unknown();
+        assert_eq!(worse(None, refused()).outcome(), Outcome::NotApplied);
+        assert_eq!(worse(Some(refused()), unknown()).outcome(), Outcome::Unknown);
+        assert_eq!(worse(Some(unknown()), refused()).outcome(), Outcome::Unknown);
     }
 }

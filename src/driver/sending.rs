@@ -13,15 +13,16 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::Instant;
-use tracing::{Instrument, Span};
+use tracing::Instrument;
 
 use super::ask::{Failure, ask};
-use super::post::{Place, Ticket, load};
+use super::load::{Load, fail, span_of, tell};
+use super::post::{Ticket, load};
 use super::{Core, QueueState, locked};
 use crate::block::MAX_MESSAGES;
 use crate::encoded::EncodedBlock;
 use crate::error::{Error, ErrorKind};
-use crate::id::{Generation, MessageRef, ReplicaAt, SegmentNo};
+use crate::id::{Generation, ReplicaAt, SegmentNo};
 use crate::node::{Append, Appended, Op, Refusal};
 use crate::protocol::flight::Flight;
 use crate::protocol::manifest::{Fate, Manifest};
@@ -36,27 +37,6 @@ pub(crate) struct Here {
     acked: u32,
     /// The last acked block that the replicas have been told of.
     noted: u32,
-}
-
-/// An encoded block and those who wait for it.
-#[derive(Debug)]
-struct Load {
-    bytes: EncodedBlock,
-    tickets: Vec<Ticket>,
-    /// While it is in flight.
-    flying: Option<Arc<()>>,
-}
-
-impl Load {
-    fn messages(&self) -> usize {
-        self.tickets.iter().map(|ticket| ticket.count).sum()
-    }
-
-    /// Whether anybody still waits for it.
-    fn is_awaited(&self, queue: &QueueState) -> bool {
-        let outbox = locked(&queue.post);
-        self.tickets.iter().any(|ticket| outbox.is_awaited(ticket))
-    }
 }
 
 /// A block that is in the log, but not on enough full replicas yet.
@@ -335,11 +315,13 @@ impl Sender {
         let hopeless = error.kind() != ErrorKind::Unavailable;
         let is_due = |ticket: &Ticket| hopeless || ticket.since.elapsed() >= patience;
         locked(&self.queue.post).refuse(error, is_due);
-        for load in &self.again {
-            fail(&self.queue, load.tickets.iter().filter(|ticket| is_due(ticket)), error);
-        }
         let queue = &self.queue;
-        self.again.retain(|load| load.is_awaited(queue));
+        self.again.retain(|load| {
+            if load.is_overdue(queue, is_due) {
+                fail(queue, &load.tickets, error);
+            }
+            load.is_awaited(queue)
+        });
         let unknown = error.copy().unknown();
         for load in self.flight.loads() {
             fail(queue, load.tickets.iter().filter(|ticket| is_due(ticket)), &unknown);
@@ -576,51 +558,5 @@ impl Sender {
             })
             .await;
         }
-    }
-}
-
-/// The span of the call for which a block is sent. If there are several it is the first one's, and
-/// the others refer to it.
-fn span_of(tickets: &[Ticket]) -> Span {
-    let Some((first, others)) = tickets.split_first() else { return Span::none() };
-    if !first.span.is_disabled() {
-        for other in others {
-            other.span.follows_from(&first.span);
-        }
-    }
-    first.span.clone()
-}
-
-/// Tells those who wait for a block where their messages are.
-fn tell(
-    core: &Core,
-    queue: &QueueState,
-    load: &Load,
-    generation: Generation,
-    segment: SegmentNo,
-    block: u32,
-) {
-    let (producer, counters) = (core.pool.me(), core.pool.counters());
-    counters.acked_blocks.add(1);
-    counters.acked_bytes.add(load.bytes.len() as u64);
-    counters.acked_messages.add(load.messages() as u64);
-    let tag = core.tag(queue, generation);
-    let replies = locked(&queue.post).replies(&load.tickets);
-    let mut index = 0;
-    for (ticket, reply) in load.tickets.iter().zip(replies) {
-        let first = MessageRef { producer, block, index: u8::try_from(index).unwrap_or(u8::MAX) };
-        index += ticket.count;
-        if let Some(reply) = reply {
-            // A caller that has gone away does not hear it.
-            reply.send(Ok(Place { tag, segment, first })).ok();
-        }
-    }
-    queue.has_news();
-}
-
-fn fail<'a>(queue: &QueueState, tickets: impl IntoIterator<Item = &'a Ticket>, error: &Error) {
-    let replies = locked(&queue.post).replies(tickets);
-    for reply in replies.into_iter().flatten() {
-        reply.send(Err(error.copy())).ok();
     }
 }

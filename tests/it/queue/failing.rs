@@ -325,3 +325,24 @@ async fn a_claim_that_fails_on_nodes_that_are_silent_says_that_nobody_knows() {
     let error = q.claim(&ClaimOptions::default()).await.unwrap_err();
     assert_eq!((error.kind(), error.outcome()), (ErrorKind::Unavailable, Outcome::Unknown));
 }
+
+/// A delete is repeated until every replica has told what became of it. What one of its own attempts
+/// did, of which nobody told, is not somebody else's deed.
+#[tokio::test(start_paused = true)]
+async fn a_message_that_a_delete_may_have_ended_itself_was_not_absent() {
+    let mut cluster = Cluster::new(2, 91);
+    let store = cluster.store(config(2, 2)).await;
+    let q = new_queue(&store, "q").await;
+    let ids = q.post(vec![message("one"), message("two")], None).await.unwrap();
+    // Deletes look at closed segments.
+    let claim = q.claim(&ClaimOptions::default()).await.unwrap().unwrap();
+    q.release(&claim.id).await.unwrap();
+    cluster.faults.iter().for_each(roundelay::node::faulty::Faults::hang);
+    let (other, id) = (q.clone(), ids[0]);
+    let deleted = tokio::spawn(async move { other.delete_message(&id, None).await });
+    sleep(Duration::from_millis(300)).await;
+    cluster.faults.iter().for_each(roundelay::node::faulty::Faults::up);
+    assert!(deleted.await.unwrap().unwrap(), "it was there when the call began");
+    assert!(!q.delete_message(&ids[0], None).await.unwrap(), "it was not there any more");
+    assert!(q.delete_message(&ids[1], None).await.unwrap());
+}
