@@ -180,7 +180,8 @@ impl World {
         }
     }
 
-    /// Closed segments that have fewer copies than they should, of all queues.
+    /// Segments that have fewer copies than they should, of all queues: an open one has as many as
+    /// it was opened with.
     pub(crate) fn short_segments(&self) -> Vec<String> {
         let lives = self.lives();
         let copies = self.plan.config.copies.min(self.plan.nodes);
@@ -190,12 +191,13 @@ impl World {
             if !alive {
                 continue;
             }
-            for segment in segments.iter().filter(|s| s.end.is_some() && !s.lost) {
+            for segment in segments.iter().filter(|segment| !segment.lost) {
                 let full = segment.replicas.iter().filter(|replica| {
                     replica.standing == Standing::Full
                         && lives.contains(&(replica.node, replica.incarnation))
                 });
-                if full.count() < copies {
+                let wanted = if segment.end.is_some() { copies } else { segment.replicas.len() };
+                if full.count() < wanted {
                     short.push(format!("{name} segment {}", segment.no));
                 }
             }
