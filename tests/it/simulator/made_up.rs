@@ -224,6 +224,22 @@ fn early_delivery_fires_when_a_delayed_message_is_claimed() {
 }
 
 #[test]
+fn a_post_that_was_refused_says_nothing_of_delays() {
+    let refused = |delay| post_with("d", 1_000_000, delay, Answer::Refused("its key".into()));
+    let stored = |delay| post_with("d", 1_000_000, delay, Answer::Done(vec!["id-d".into()]));
+    let unknown = |delay| post_with("d", 1_000_000, delay, Answer::Unknown("silence".into()));
+    let judged = |first: What, second: What| {
+        Story::default().then(first).then(second).then(claim("c", 10, "d")).judged()
+    };
+    assert!(judged(refused(100), stored(0)).is_empty());
+    assert!(judged(stored(0), refused(100)).is_empty());
+    assert_eq!(judged(refused(0), stored(100)), ["early_delivery"]);
+    assert_eq!(judged(stored(100), refused(0)), ["early_delivery"]);
+    // It may be the one that was stored.
+    assert!(judged(unknown(0), stored(100)).is_empty());
+}
+
+#[test]
 fn resurrection_fires_when_a_deleted_message_is_given() {
     let story = good().then(delete("a", None)).then(list(1, one("a")));
     assert_eq!(story.judged(), ["resurrection"]);
