@@ -290,6 +290,28 @@ fn progress_fires_on_a_failure_while_one_node_is_faulty_and_not_while_two_are() 
     assert!(story(&[1, 2]).judged().is_empty());
 }
 
+/// What a node forgot cannot be made good before the other one that is needed for it is back.
+#[test]
+fn progress_gives_nodes_that_were_faulty_together_time_from_when_the_last_is_back() {
+    let failed = || post_with("c", 1000, 0, Answer::NotApplied("no".into()));
+    let fault = |node, began, ended| {
+        let what = What::Fault { node, kind: "down".into() };
+        Entry { by: "faults".into(), began, ended, queue: String::new(), what }
+    };
+    let judged = |other: (u64, u64), at: u64| {
+        let mut story = good();
+        (story.history.patience, story.history.settle) = (5, 300);
+        story.history.entries.extend([fault(1, 1000, 1010), fault(0, other.0, other.1)]);
+        story.now = at;
+        story.then(failed()).judged()
+    };
+    assert!(judged((900, 2000), 2001).is_empty());
+    assert!(judged((1200, 2000), 2200).is_empty());
+    assert_eq!(judged((900, 2000), 2400), ["progress"]);
+    assert_eq!(judged((1400, 2000), 2001), ["progress"], "the first was mended before");
+    assert_eq!(judged((500, 600), 1400), ["progress"], "the other was mended before");
+}
+
 #[test]
 fn once_fires_on_two_answers_to_one_key() {
     let keyed = |id: &str| What::Post {
