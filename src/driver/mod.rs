@@ -36,6 +36,7 @@ pub(crate) mod keepers;
 pub(crate) mod lease;
 mod leftovers;
 pub(crate) mod life;
+pub(crate) mod looks;
 pub(crate) mod manifests;
 pub(crate) mod membership;
 pub(crate) mod moving;
