@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::ask::{Failure, ask, ask_all, unavailable};
 use super::holders::{Answers, Everywhere, Spread, may_be_applied};
 use super::leftovers::Leftovers;
+use super::looks::Looks;
 use super::{Core, QueueState, locked};
 use crate::error::{Error, ErrorKind};
 use crate::id::{ClaimKey, Cookie, Fencing, MessageRef, Placement, ReplicaAt, SegmentNo, Version};
@@ -441,49 +442,65 @@ impl Core {
         id: &ClaimId,
     ) -> Result<Claim, Error> {
         self.open_or_error()?;
-        let (manifest, silent) = self.manifests.with_closed(queue, id.tag, id.segment).await?;
-        let tag = manifest.as_ref().map(|manifest| self.tag(queue, manifest.generation));
-        let segment = manifest
-            .as_ref()
-            .filter(|_| tag == Some(id.tag))
-            .and_then(|manifest| manifest.segment(id.segment))
-            .filter(|segment| segment.is_settled());
-        let Some(segment) = segment else { return Err(no_claim(id)) };
-        if let (Some(error), Some(manifest)) = (silent, &manifest) {
-            // By a manifest that may be old one replica alone speaks for nobody.
-            let ask = |at: ReplicaAt| {
-                (at.cookie.node, Op::ReadClaim { at, claim: id.claim, fencing: id.fencing })
-            };
-            let full = self.addresses(segment, Standing::Full).into_iter().map(ask);
-            let all = ask_all::<ClaimView>(&self.pool, full.collect()).await;
-            if all.iter().any(Result::is_err) || !self.is_unsealed(manifest).await {
-                return Err(error);
+        let mut looks = Looks::until(Instant::now() + self.pool.config().deadline);
+        loop {
+            let (manifest, silent) = self.manifests.with_closed(queue, id.tag, id.segment).await?;
+            let manifest = manifest
+                .filter(|manifest| self.tag(queue, manifest.generation) == id.tag)
+                .ok_or_else(|| no_claim(id))?;
+            let segment = manifest.segment(id.segment).filter(|segment| segment.is_settled());
+            let segment = segment.ok_or_else(|| no_claim(id))?;
+            looks.allow(manifest.version)?;
+            if let Some(error) = silent {
+                // By a manifest that may be old one replica alone speaks for nobody.
+                let ask = |at: ReplicaAt| {
+                    (at.cookie.node, Op::ReadClaim { at, claim: id.claim, fencing: id.fencing })
+                };
+                let full = self.addresses(segment, Standing::Full).into_iter().map(ask);
+                let all = ask_all::<ClaimView>(&self.pool, full.collect()).await;
+                if all.iter().any(Result::is_err) || !self.is_unsealed(&manifest).await {
+                    return Err(error);
+                }
+            }
+            match self.claim_in(segment, id).await? {
+                Ok(view) => return self.claim_of(queue, id, view),
+                // The segment, or its replicas, may have left since the manifest was read.
+                Err(failures) => {
+                    self.manifests.forget(queue);
+                    let what = "no replica of the claim's segment answers";
+                    looks.failed(manifest.version, unavailable(&queue.name, what, &failures));
+                }
             }
         }
+    }
+
+    /// What the first replica that answers knows of a claim; why nobody does.
+    async fn claim_in(
+        &self,
+        segment: &Segment,
+        id: &ClaimId,
+    ) -> Result<Result<ClaimView, Vec<Failure>>, Error> {
         let mut failures = Vec::new();
         for at in self.addresses(segment, Standing::Full) {
             let op = Op::ReadClaim { at, claim: id.claim, fencing: id.fencing };
-            let view: Result<ClaimView, Failure> = ask(&self.pool, at.cookie.node, op).await;
-            match view {
-                Ok(view) => {
-                    let messages = view
-                        .entries
-                        .into_iter()
-                        .map(|entry| self.message(queue, id.tag, id.segment, entry))
-                        .collect::<Result<Vec<_>, _>>()?;
-                    return Ok(Claim {
-                        id: *id,
-                        ttl: std::time::Duration::from_millis(view.ttl_ms.into()),
-                        age: std::time::Duration::from_millis(view.age_ms),
-                        messages,
-                    });
-                }
+            match ask(&self.pool, at.cookie.node, op).await {
+                Ok(view) => return Ok(Ok(view)),
                 Err(Failure::Refused(Refusal::NoClaim)) => return Err(no_claim(id)),
                 Err(failure) => failures.push(failure),
             }
         }
-        self.manifests.forget(queue);
-        Err(unavailable(&queue.name, "no replica of the claim's segment answers", &failures))
+        Ok(Err(failures))
+    }
+
+    /// A claim as callers see it.
+    fn claim_of(&self, queue: &QueueState, id: &ClaimId, view: ClaimView) -> Result<Claim, Error> {
+        let message = |entry| self.message(queue, id.tag, id.segment, entry);
+        Ok(Claim {
+            id: *id,
+            ttl: std::time::Duration::from_millis(view.ttl_ms.into()),
+            age: std::time::Duration::from_millis(view.age_ms),
+            messages: view.entries.into_iter().map(message).collect::<Result<Vec<_>, _>>()?,
+        })
     }
 
     /// Restarts a live claim's time on every replica.

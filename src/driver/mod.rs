@@ -37,6 +37,7 @@ pub(crate) mod lease;
 mod leftovers;
 pub(crate) mod life;
 mod load;
+pub(crate) mod looks;
 pub(crate) mod manifests;
 pub(crate) mod membership;
 pub(crate) mod moving;

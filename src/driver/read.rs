@@ -12,6 +12,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::ask::{Failure, ask, ask_all, unavailable};
+use super::looks::Looks;
 use super::{Core, QueueState, locked};
 use crate::error::{Error, ErrorKind};
 use crate::id::{Offset, Placement, ReplicaAt, SegmentNo};
@@ -405,23 +406,26 @@ impl Core {
         ids: &[MessageId],
     ) -> Result<Vec<Message>, Error> {
         self.open_or_error()?;
-        if let Some(known) = self.manifests.cached(queue) {
+        let knows = |known: &Arc<Manifest>| {
             let tag = self.tag(queue, known.generation);
-            let knows = |id: &MessageId| id.tag == tag && known.segment(id.segment).is_some();
-            if ids.iter().all(knows)
-                && let Ok(found) = self.get_by(queue, &known, ids).await
-            {
-                return Ok(found);
+            ids.iter().all(|id| id.tag == tag && known.segment(id.segment).is_some())
+        };
+        let mut known = self.manifests.cached(queue).filter(knows);
+        let mut looks = Looks::until(Instant::now() + self.pool.config().deadline);
+        loop {
+            let manifest = match known.take() {
+                Some(known) => Some(known),
+                // Nobody says that a message is not there before the keepers were asked.
+                None => self.manifests.read(queue).await?,
+            };
+            let Some(manifest) = manifest else { return Ok(Vec::new()) };
+            looks.allow(manifest.version)?;
+            match self.get_by(queue, &manifest, ids).await {
+                // A segment's end may have been decided by the look itself, or by others during it.
+                Err(error) => looks.failed(manifest.version, error),
+                found => return found,
             }
         }
-        // Nobody says that a message is not there before the keepers were asked. The second look is
-        // for a segment whose end was decided by the first.
-        let Some(manifest) = self.manifests.read(queue).await? else { return Ok(Vec::new()) };
-        if let Ok(found) = self.get_by(queue, &manifest, ids).await {
-            return Ok(found);
-        }
-        let Some(manifest) = self.manifests.read(queue).await? else { return Ok(Vec::new()) };
-        self.get_by(queue, &manifest, ids).await
     }
 
     async fn get_by(

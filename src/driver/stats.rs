@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::ask::{Failure, ask, unavailable};
+use super::looks::Looks;
 use super::{Core, QueueState};
 use crate::error::Error;
 use crate::id::Generation;
@@ -20,19 +23,21 @@ impl Core {
         queue: &Arc<QueueState>,
     ) -> Result<QueueStats, Error> {
         self.open_or_error()?;
-        if let Some(known) = self.manifests.cached(queue).filter(|manifest| manifest.alive)
-            && let Ok(stats) = self.stats_by(queue, &known).await
-        {
-            return Ok(stats);
+        let mut known = self.manifests.cached(queue).filter(|manifest| manifest.alive);
+        let mut looks = Looks::until(Instant::now() + self.pool.config().deadline);
+        loop {
+            let manifest = match known.take() {
+                Some(known) => Some(known),
+                None => self.manifests.read(queue).await?,
+            };
+            let Some(manifest) = manifest else { return Ok(QueueStats::default()) };
+            looks.allow(manifest.version)?;
+            match self.stats_by(queue, &manifest).await {
+                // A segment may have been closed by the look itself, or by others during it.
+                Err(error) => looks.failed(manifest.version, error),
+                counted => return counted,
+            }
         }
-        // The second look is for a segment whose end was decided by the first.
-        let nothing = QueueStats::default;
-        let Some(manifest) = self.manifests.read(queue).await? else { return Ok(nothing()) };
-        if let Ok(stats) = self.stats_by(queue, &manifest).await {
-            return Ok(stats);
-        }
-        let Some(manifest) = self.manifests.read(queue).await? else { return Ok(nothing()) };
-        self.stats_by(queue, &manifest).await
     }
 
     async fn stats_by(

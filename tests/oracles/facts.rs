@@ -23,14 +23,15 @@ pub(crate) struct Facts<'a> {
 #[derive(Debug)]
 pub(crate) struct Fact<'a> {
     pub(crate) queue: &'a str,
-    /// When it was first asked to be stored.
+    /// When it was first asked to be stored, by a post that may have stored it if there is one.
     pub(crate) began: u64,
     /// When somebody was first told that it is stored.
     pub(crate) acked: Option<u64>,
     /// The ids under which it was acked.
     pub(crate) ids: BTreeSet<&'a str>,
-    /// Whether all that was tried to post it may have failed without effect.
+    /// Whether a post may have stored it.
     pub(crate) is_possible: bool,
+    /// The shortest of the posts that may have stored it.
     pub(crate) delay: u64,
     /// From when on it may be gone, for whatever reason.
     pub(crate) gone_from: u64,
@@ -89,9 +90,19 @@ impl<'a> Facts<'a> {
                 expired: NEVER,
                 excused: false,
             });
+            if !answer.is_possible() {
+                // It stored nothing: when it was sent, and with what delay, says nothing either.
+                continue;
+            }
+            if !fact.is_possible {
+                (fact.began, fact.delay) = (entry.began, *delay);
+            }
+            fact.is_possible = true;
+            // Of posts that have one key only one is stored, and nobody may know which.
             fact.began = fact.began.min(entry.began);
-            fact.is_possible |= answer.is_possible();
-            fact.gone_from = fact.began.saturating_add(*ttl).saturating_sub(history.early);
+            fact.delay = fact.delay.min(*delay);
+            let until = entry.began.saturating_add(*ttl).saturating_sub(history.early);
+            fact.gone_from = fact.gone_from.min(until);
             let Answer::Done(ids) = answer else { continue };
             fact.acked = Some(fact.acked.map_or(entry.ended, |acked| acked.min(entry.ended)));
             // Of a post that was repeated the first answer tells when it was stored at the latest.

@@ -7,11 +7,29 @@ use super::facts::NEVER;
 use super::{Answer, Entry, Facts, History, UNHEARD, What};
 
 /// A node that is faulty, and may still be mended some time after.
+#[derive(Clone, Copy)]
 struct Trouble {
     node: usize,
     from: u64,
     to: u64,
     mended: u64,
+}
+
+/// What one node forgot is made good with the others' votes: as long as another one is faulty too that may
+/// have to wait, and takes its time from when that is over.
+fn mended_with_others(troubles: &[Trouble], settle: u64) -> Vec<Trouble> {
+    let mended = |of: &Trouble| {
+        let mut mended = of.mended;
+        let others = || troubles.iter().filter(|other| other.node != of.node);
+        let holds_up = |other: &&Trouble, mended| {
+            of.from <= other.to && other.from <= mended && other.to.saturating_add(settle) > mended
+        };
+        while let Some(other) = others().find(|other| holds_up(other, mended)) {
+            mended = other.to.saturating_add(settle);
+        }
+        mended
+    };
+    troubles.iter().map(|trouble| Trouble { mended: mended(trouble), ..*trouble }).collect()
 }
 
 pub(crate) fn check(history: &History, _: &Facts<'_>) -> Vec<String> {
@@ -34,6 +52,7 @@ pub(crate) fn check(history: &History, _: &Facts<'_>) -> Vec<String> {
             _ => None,
         })
         .collect();
+    let troubles = mended_with_others(&troubles, history.settle);
     let mut breaches = Vec::new();
     for entry in &history.entries {
         let Some(failed) = outcome(entry) else { continue };

@@ -1,25 +1,74 @@
 //! What is asked of a segment that is being closed: it is answered once the end was decided.
 
-use super::World;
+use super::{World, nobody};
+use crate::config::Config;
 use crate::driver::{Core, QueueState};
-use crate::id::ProducerId;
+use crate::env::Env;
+use crate::id::{ProducerId, ReplicaAt};
 use crate::message::{ContentType, NewMessage};
 use crate::name::{Project, QueueName};
-use crate::node::Op;
 use crate::node::faulty::Faults;
+use crate::node::memory::MemoryNode;
+use crate::node::{Node, NodeError, Op, Reply, Watch};
+use crate::pool::Pool;
 use crate::queue::Metadata;
 use crate::token::MessageId;
-use std::sync::Arc;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use std::sync::{Arc, Mutex};
+
+/// Segments that are closed under those who count, one after the other.
+const CLOSED: usize = 6;
+
+/// A node on which somebody begins to close a segment whenever its messages are about to be counted.
+#[derive(Debug)]
+struct Hasty {
+    node: MemoryNode,
+    sealed: Arc<Mutex<Vec<ReplicaAt>>>,
+}
+
+impl Node for Hasty {
+    fn name(&self) -> &str {
+        self.node.name()
+    }
+
+    fn call(&self, ops: Vec<Op>) -> BoxFuture<'static, Result<Vec<Reply>, NodeError>> {
+        let counted = ops.iter().find_map(|op| match op {
+            Op::Stats { at } => Some(*at),
+            _ => None,
+        });
+        let mut sealed = self.sealed.lock().unwrap();
+        let Some(at) = counted.filter(|at| !sealed.contains(at) && sealed.len() < CLOSED) else {
+            return self.node.call(ops);
+        };
+        sealed.push(at);
+        let node = self.node.clone();
+        async move {
+            node.call(vec![Op::Seal { at, by: ProducerId(77) }]).await?;
+            node.call(ops).await
+        }
+        .boxed()
+    }
+
+    fn watch(&self, at: ReplicaAt) -> BoxFuture<'static, Result<Watch, NodeError>> {
+        self.node.watch(at)
+    }
+}
 
 /// A queue with one message, in a segment that is open.
 async fn posted(world: &World) -> (Arc<Core>, Vec<Faults>, Arc<QueueState>, Vec<MessageId>) {
     let process = world.open(1).await;
-    let core = Core::start(process.pool);
+    let (core, queue, ids) = posted_to(process.pool).await;
+    (core, process.faults, queue, ids)
+}
+
+async fn posted_to(pool: Arc<Pool>) -> (Arc<Core>, Arc<QueueState>, Vec<MessageId>) {
+    let core = Core::start(pool);
     let queue = core.queue(&Project::new("p").unwrap(), &QueueName::new("q").unwrap());
     assert!(core.create(&queue, &Metadata::default()).await.unwrap());
     let message = NewMessage::new(ContentType::Text, "body").unwrap();
     let ids = core.post(&queue, vec![message], None).await.unwrap();
-    (core, process.faults, queue, ids)
+    (core, queue, ids)
 }
 
 #[tokio::test(start_paused = true)]
@@ -33,6 +82,19 @@ async fn a_segment_that_somebody_is_closing_is_counted() {
         core.pool.ask(at.cookie.node, vec![seal]).await.unwrap();
     }
     assert_eq!(core.stats(&queue).await.unwrap().total(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn segments_that_are_closed_one_after_the_other_are_counted() {
+    let world = World::new(3);
+    let sealed = Arc::new(Mutex::new(Vec::new()));
+    let hasty = |node: &MemoryNode| Hasty { node: node.clone(), sealed: Arc::clone(&sealed) };
+    let nodes = world.nodes.iter().map(|node| Arc::new(hasty(node)) as Arc<dyn Node>).collect();
+    let env = Env::seeded(world.clock.clone(), 1);
+    let pool = Pool::open(Config::default(), nodes, env, nobody()).await.unwrap();
+    let (core, queue, _) = posted_to(pool).await;
+    assert_eq!(core.stats(&queue).await.unwrap().total(), 1);
+    assert_eq!(sealed.lock().unwrap().len(), CLOSED);
 }
 
 #[tokio::test(start_paused = true)]

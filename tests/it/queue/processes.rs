@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::cluster::{Cluster, config, message, new_queue, queue, texts, walk};
-use roundelay::{ClaimOptions, ListOptions, Metadata};
+use roundelay::{ClaimOptions, ErrorKind, ListOptions, Metadata};
 use tokio::time::sleep;
 
 #[tokio::test(start_paused = true)]
@@ -94,6 +94,37 @@ async fn left(seed: u64) -> (Cluster, roundelay::Store, roundelay::Store) {
 async fn a_claim_finds_nothing_when_the_segment_left_meanwhile() {
     let (_c, _a, b) = left(5).await;
     assert!(queue(&b, "q").claim(&ClaimOptions::default()).await.unwrap().is_none());
+}
+
+/// A claim that another process, which keeps its segment in mind, has not heard the end of: a delete took
+/// its only message, and with it the segment.
+async fn claim_that_ended(seed: u64) -> (Cluster, [roundelay::Store; 2], roundelay::Claim) {
+    let mut c = Cluster::new(3, seed);
+    let (a, b) = (c.store(config(3, 2)).await, c.store(config(3, 2)).await);
+    let qa = new_queue(&a, "q").await;
+    qa.post(vec![message("a")], None).await.unwrap();
+    let claim = qa.claim(&ClaimOptions::default()).await.unwrap().unwrap();
+    assert_eq!(queue(&b, "q").read_claim(&claim.id).await.unwrap().messages.len(), 1);
+    assert!(qa.delete_message(&claim.messages[0].id, Some(&claim.id)).await.unwrap());
+    sleep(Duration::from_millis(250)).await;
+    (c, [a, b], claim)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_whose_segment_left_meanwhile_is_over() {
+    let (_c, [_a, b], claim) = claim_that_ended(9).await;
+    let error = queue(&b, "q").read_claim(&claim.id).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ClaimNotFound, "{error}");
+    let (_c, [_a, b], claim) = claim_that_ended(10).await;
+    let error =
+        queue(&b, "q").renew(&claim.id, Duration::from_secs(60), Duration::ZERO).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ClaimNotFound, "{error}");
+    let (_c, [_a, b], claim) = claim_that_ended(11).await;
+    let message = claim.messages[0].id;
+    let error = queue(&b, "q").delete_message(&message, Some(&claim.id)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ClaimNotFound, "{error}");
+    let (_c, [_a, b], claim) = claim_that_ended(12).await;
+    queue(&b, "q").release(&claim.id).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

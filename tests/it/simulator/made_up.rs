@@ -224,6 +224,22 @@ fn early_delivery_fires_when_a_delayed_message_is_claimed() {
 }
 
 #[test]
+fn a_post_that_was_refused_says_nothing_of_delays() {
+    let refused = |delay| post_with("d", 1_000_000, delay, Answer::Refused("its key".into()));
+    let stored = |delay| post_with("d", 1_000_000, delay, Answer::Done(vec!["id-d".into()]));
+    let unknown = |delay| post_with("d", 1_000_000, delay, Answer::Unknown("silence".into()));
+    let judged = |first: What, second: What| {
+        Story::default().then(first).then(second).then(claim("c", 10, "d")).judged()
+    };
+    assert!(judged(refused(100), stored(0)).is_empty());
+    assert!(judged(stored(0), refused(100)).is_empty());
+    assert_eq!(judged(refused(0), stored(100)), ["early_delivery"]);
+    assert_eq!(judged(stored(100), refused(0)), ["early_delivery"]);
+    // It may be the one that was stored.
+    assert!(judged(unknown(0), stored(100)).is_empty());
+}
+
+#[test]
 fn resurrection_fires_when_a_deleted_message_is_given() {
     let story = good().then(delete("a", None)).then(list(1, one("a")));
     assert_eq!(story.judged(), ["resurrection"]);
@@ -272,6 +288,28 @@ fn progress_fires_on_a_failure_while_one_node_is_faulty_and_not_while_two_are() 
     assert_eq!(story(&[]).judged(), ["progress"]);
     assert_eq!(story(&[1]).judged(), ["progress"]);
     assert!(story(&[1, 2]).judged().is_empty());
+}
+
+/// What a node forgot cannot be made good before the other one that is needed for it is back.
+#[test]
+fn progress_gives_nodes_that_were_faulty_together_time_from_when_the_last_is_back() {
+    let failed = || post_with("c", 1000, 0, Answer::NotApplied("no".into()));
+    let fault = |node, began, ended| {
+        let what = What::Fault { node, kind: "down".into() };
+        Entry { by: "faults".into(), began, ended, queue: String::new(), what }
+    };
+    let judged = |other: (u64, u64), at: u64| {
+        let mut story = good();
+        (story.history.patience, story.history.settle) = (5, 300);
+        story.history.entries.extend([fault(1, 1000, 1010), fault(0, other.0, other.1)]);
+        story.now = at;
+        story.then(failed()).judged()
+    };
+    assert!(judged((900, 2000), 2001).is_empty());
+    assert!(judged((1200, 2000), 2200).is_empty());
+    assert_eq!(judged((900, 2000), 2400), ["progress"]);
+    assert_eq!(judged((1400, 2000), 2001), ["progress"], "the first was mended before");
+    assert_eq!(judged((500, 600), 1400), ["progress"], "the other was mended before");
 }
 
 #[test]
