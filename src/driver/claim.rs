@@ -6,19 +6,20 @@
 //! before anything of it is granted.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::ask::{Failure, ask, ask_all, unavailable};
-use super::holders::{Answers, Everywhere, Spread, may_be_applied};
+use super::holders::{Spread, may_be_applied};
+use super::holds::{Holds, Releases, Renewals, Wish};
 use super::leftovers::Leftovers;
 use super::looks::Looks;
 use super::{Core, QueueState, locked};
 use crate::error::{Error, ErrorKind};
 use crate::id::{ClaimKey, Cookie, Fencing, MessageRef, Placement, ReplicaAt, SegmentNo, Version};
 use crate::node::{
-    ClaimView, Coverage, Entry, Frontier, Held, Hold, HoldStatus, Op, Pick, Picked, Refusal,
-    Renewed,
+    ClaimView, Coverage, Entry, Frontier, Held, HoldStatus, Op, Pick, Picked, Refusal,
 };
 use crate::protocol::frontier::minimum;
 use crate::protocol::manifest::{Manifest, Segment, Standing};
@@ -30,15 +31,9 @@ use crate::token::ClaimId;
 const PICK_SEGMENTS: usize = 64;
 /// Bytes of bodies that one pick returns.
 const PICK_BYTES: u32 = 4 * 1024 * 1024;
-
-/// What is asked for.
-#[derive(Debug, Clone, Copy)]
-struct Wish {
-    claim: ClaimKey,
-    ttl_ms: u32,
-    grace_ms: u32,
-    limit: u32,
-}
+/// How long to wait after a pick of which nothing could be granted, and how often that doubles.
+const FRUITLESS_MS: u64 = 2;
+const DOUBLINGS: u32 = 5;
 
 /// A pick that found something.
 struct Found {
@@ -61,83 +56,6 @@ impl Group {
         let cookie = self.cookie;
         let placements = self.segments.iter().filter_map(first_placement);
         placements.map(move |placement| ReplicaAt { cookie, placement })
-    }
-}
-
-/// A hold on all replicas.
-struct Holds<'a> {
-    wish: Wish,
-    fencing: Fencing,
-    refs: &'a [MessageRef],
-}
-
-impl Holds<'_> {
-    fn of(&self, at: ReplicaAt, version: Version, refs: Vec<MessageRef>) -> Op {
-        let Wish { claim, ttl_ms, grace_ms, .. } = self.wish;
-        Op::Hold(Hold { at, version, claim, fencing: self.fencing, ttl_ms, grace_ms, refs })
-    }
-}
-
-impl Everywhere for Holds<'_> {
-    type Answer = Held;
-
-    fn ask(&self, at: ReplicaAt, version: Version) -> Op {
-        self.of(at, version, self.refs.to_vec())
-    }
-
-    fn follow(&self, at: ReplicaAt, version: Version, answers: &Answers<Held>) -> Option<Op> {
-        let held = |place: usize| {
-            answers.each.iter().all(|(_, answer)| {
-                let status = answer.as_ref().ok().and_then(|held| held.each.get(place));
-                status == Some(&HoldStatus::Held)
-            })
-        };
-        let places = self.refs.iter().enumerate();
-        let refs: Vec<MessageRef> =
-            places.filter(|(place, _)| held(*place)).map(|(_, at)| *at).collect();
-        (!refs.is_empty()).then(|| self.of(at, version, refs))
-    }
-
-    fn took(&self, held: &Held) -> bool {
-        held.each.iter().all(|status| *status == HoldStatus::Held)
-    }
-}
-
-/// A claim's time starts anew on all replicas.
-struct Renewals {
-    id: ClaimId,
-    ttl_ms: u32,
-    grace_ms: u32,
-}
-
-impl Everywhere for Renewals {
-    type Answer = Renewed;
-
-    fn ask(&self, at: ReplicaAt, version: Version) -> Op {
-        let (claim, fencing) = (self.id.claim, self.id.fencing);
-        let (ttl_ms, grace_ms) = (self.ttl_ms, self.grace_ms);
-        Op::Renew { at, version, claim, fencing, ttl_ms, grace_ms }
-    }
-
-    fn follow(&self, at: ReplicaAt, version: Version, answers: &Answers<Renewed>) -> Option<Op> {
-        answers.each.iter().all(|(_, answer)| answer.is_ok()).then(|| self.ask(at, version))
-    }
-}
-
-/// The end of a claim on all replicas.
-struct Releases {
-    claim: ClaimKey,
-}
-
-impl Everywhere for Releases {
-    type Answer = ();
-
-    fn ask(&self, at: ReplicaAt, _: Version) -> Op {
-        Op::Release { at, claim: self.claim, refs: None }
-    }
-
-    fn follow(&self, at: ReplicaAt, version: Version, _: &Answers<()>) -> Option<Op> {
-        Some(self.ask(at, version))
     }
 }
 
@@ -166,6 +84,7 @@ impl Core {
         let whole = |duration| u32::try_from(millis(duration)).unwrap_or(u32::MAX);
         let deadline = Instant::now() + self.pool.config().deadline;
         let mut checked = false;
+        let mut fruitless = 0;
         loop {
             let (known, silent) = match checked {
                 false => self.manifests.get_or_old(queue).await?,
@@ -176,13 +95,20 @@ impl Core {
                 claim: ClaimKey(self.pool.env().random()),
                 ttl_ms: whole(options.ttl).max(1),
                 grace_ms: whole(options.grace),
-                limit: u32::try_from(options.limit).unwrap_or(u32::MAX).max(1),
+                limit: options.limit.max(1),
             };
-            if let Some(found) = self.pick(queue, &manifest, wish, deadline, left).await? {
+            let most = wish.limit << fruitless;
+            if let Some(found) = self.pick(queue, &manifest, wish, most, deadline, left).await? {
                 let segment = found.segment.clone();
                 match self.grant(queue, &manifest, wish, found, deadline).await {
                     Ok(Some(claim)) => return Ok(Some(claim)),
-                    Ok(None) => {}
+                    Ok(None) => {
+                        // Another replica may know of a claim that has not ended there yet: what
+                        // comes behind is picked, too, so that nobody waits for it.
+                        let pause = Duration::from_millis(FRUITLESS_MS << fruitless);
+                        tokio::time::sleep(pause).await;
+                        fruitless = (fruitless + 1).min(DOUBLINGS);
+                    }
                     Err(error) => {
                         left.add(wish.claim, self.holders(&segment));
                         return Err(error);
@@ -214,12 +140,14 @@ impl Core {
         }
     }
 
-    /// Asks node after node, in the order of their segments, until one picks something.
+    /// Asks node after node, in the order of their segments, until one picks something: `most`
+    /// messages at most.
     async fn pick(
         self: &Arc<Self>,
         queue: &Arc<QueueState>,
         manifest: &Arc<Manifest>,
         wish: Wish,
+        most: usize,
         deadline: Instant,
         left: &mut Leftovers,
     ) -> Result<Option<Found>, Error> {
@@ -234,7 +162,7 @@ impl Core {
                     claim: wish.claim,
                     ttl_ms: wish.ttl_ms,
                     grace_ms: wish.grace_ms,
-                    limit: wish.limit,
+                    limit: u32::try_from(most).unwrap_or(u32::MAX),
                     max_bytes: PICK_BYTES,
                 });
                 let answer: Result<Picked, Failure> = ask(&self.pool, group.cookie.node, op).await;
@@ -334,7 +262,7 @@ impl Core {
         // The picker must be among those who hold: else what it marked speaks for nobody.
         let picker_holds = answers.each.iter().any(|(at, _)| *at == found.picker);
         let mut granted = Vec::new();
-        let mut given_back = Vec::new();
+        let (mut given_back, mut spare) = (Vec::new(), 0);
         let mut half_done = Vec::new();
         for (place, entry) in found.entries.into_iter().enumerate() {
             let status = |answer: &Result<Held, Refusal>| {
@@ -349,13 +277,15 @@ impl Core {
                 half_done.push((entry.at, placement));
             }
             let all = answers.each.iter().all(|(_, a)| status(a) == Some(HoldStatus::Held));
-            if all && picker_holds {
+            let is_granted = all && picker_holds;
+            if is_granted && granted.len() < wish.limit {
                 granted.push(entry);
             } else {
+                spare += usize::from(is_granted);
                 given_back.push(entry.at);
             }
         }
-        let conflicts = given_back.len().saturating_sub(half_done.len());
+        let conflicts = given_back.len().saturating_sub(half_done.len() + spare);
         self.pool.counters().claim_conflicts.add(conflicts as u64);
         if granted.is_empty() {
             self.release_everywhere(queue, &found.segment, wish.claim, None).await;
@@ -378,8 +308,8 @@ impl Core {
             .collect::<Result<Vec<_>, _>>()?;
         Ok(Some(Claim {
             id,
-            ttl: std::time::Duration::from_millis(wish.ttl_ms.into()),
-            age: std::time::Duration::ZERO,
+            ttl: Duration::from_millis(wish.ttl_ms.into()),
+            age: Duration::ZERO,
             messages,
         }))
     }
@@ -497,8 +427,8 @@ impl Core {
         let message = |entry| self.message(queue, id.tag, id.segment, entry);
         Ok(Claim {
             id: *id,
-            ttl: std::time::Duration::from_millis(view.ttl_ms.into()),
-            age: std::time::Duration::from_millis(view.age_ms),
+            ttl: Duration::from_millis(view.ttl_ms.into()),
+            age: Duration::from_millis(view.age_ms),
             messages: view.entries.into_iter().map(message).collect::<Result<Vec<_>, _>>()?,
         })
     }
@@ -517,7 +447,15 @@ impl Core {
         let spread = self.spread(queue, id.segment, deadline, &renewals).await?;
         match spread {
             Spread::Answered(answers) if answers.each.iter().all(|(_, a)| a.is_ok()) => Ok(()),
-            Spread::Answered(_) | Spread::Absent | Spread::Open => Err(no_claim(id)),
+            Spread::Answered(answers) => {
+                if answers.each.iter().any(|(_, answer)| answer.is_ok()) {
+                    // Their clocks differ. It is over, so it must not go on where it was renewed.
+                    let releases = Releases { claim: id.claim };
+                    self.spread(queue, id.segment, deadline, &releases).await.ok();
+                }
+                Err(no_claim(id))
+            }
+            Spread::Absent | Spread::Open => Err(no_claim(id)),
         }
     }
 

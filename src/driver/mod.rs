@@ -32,6 +32,7 @@ pub(crate) mod delete;
 mod emptying;
 pub(crate) mod filling;
 mod holders;
+mod holds;
 pub(crate) mod keepers;
 pub(crate) mod lease;
 mod leftovers;

@@ -35,6 +35,9 @@ pub(crate) struct Fact<'a> {
     pub(crate) delay: u64,
     /// From when on it may be gone, for whatever reason.
     pub(crate) gone_from: u64,
+    /// When deletes were under way that were refused in the end: until then one replica may have taken
+    /// them, which was lost before it could speak for the others.
+    pub(crate) contested: Vec<(u64, u64)>,
     /// When somebody was told that it was deleted or popped.
     pub(crate) deleted: u64,
     /// When somebody was told that its queue was deleted.
@@ -57,7 +60,15 @@ impl Fact<'_> {
 
     /// Whether it was there for certain in all of this time.
     pub(crate) fn is_there(&self, from: u64, to: u64) -> bool {
-        !self.excused && self.acked.is_some_and(|acked| acked < from) && self.gone_from > to
+        !self.excused
+            && self.acked.is_some_and(|acked| acked < from)
+            && self.gone_from > to
+            && !self.is_contested(from, to)
+    }
+
+    /// Whether a delete that was refused in the end was under way in some of this time.
+    pub(crate) fn is_contested(&self, from: u64, to: u64) -> bool {
+        self.contested.iter().any(|(began, ended)| *began <= to && from <= *ended)
     }
 }
 
@@ -85,6 +96,7 @@ impl<'a> Facts<'a> {
                 is_possible: false,
                 delay: *delay,
                 gone_from: NEVER,
+                contested: Vec::new(),
                 deleted: NEVER,
                 removed: NEVER,
                 expired: NEVER,
@@ -128,6 +140,9 @@ impl<'a> Facts<'a> {
                         fact.deleted = fact.deleted.min(entry.ended);
                     }
                     Answer::Unknown(_) => fact.gone_from = fact.gone_from.min(entry.began),
+                    Answer::Done(Effect::Claimed | Effect::NotHeld) => {
+                        fact.contested.push((entry.began, entry.ended));
+                    }
                     Answer::Done(_) | Answer::Refused(_) | Answer::NotApplied(_) => {}
                 }
             }

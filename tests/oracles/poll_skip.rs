@@ -25,7 +25,8 @@ pub(crate) fn check(history: &History, facts: &Facts<'_>) -> Vec<String> {
             let Some(acked) = fact.acked.filter(|_| !given.contains(name)) else { continue };
             let later = passed.iter().find(|(began, ..)| *began > acked);
             let Some((_, ended, later)) = later else { continue };
-            if fact.gone_from > *ended && !fact.excused && from <= *ended {
+            let is_there = fact.gone_from > *ended && !fact.is_contested(from, *ended);
+            if is_there && !fact.excused && from <= *ended {
                 breaches.push(format!("{}: {later} was given, and {name} before it not", walk.by));
             }
         }

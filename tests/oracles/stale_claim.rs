@@ -33,7 +33,9 @@ pub(crate) fn check(history: &History, facts: &Facts<'_>) -> Vec<String> {
 }
 
 /// When each claim was over at the latest: a renewal that was answered as done before that begins its
-/// time anew, and one whose outcome is unknown may do so at any time.
+/// time anew, and one whose outcome is unknown may do so at any time. One that was refused before that
+/// may have begun it anew on some nodes: where clocks differ the claim was over on others only, and a node
+/// that is away then does not hear that it ended.
 fn over(history: &History) -> BTreeMap<&str, u64> {
     let mut over: BTreeMap<&str, u64> = BTreeMap::new();
     let mut released: BTreeMap<&str, u64> = BTreeMap::new();
@@ -46,7 +48,7 @@ fn over(history: &History) -> BTreeMap<&str, u64> {
             What::Renew { claim, ttl, answer, .. } => {
                 let Some(at) = over.get_mut(claim.as_str()) else { continue };
                 match answer {
-                    Answer::Done(Effect::Done) if *at >= entry.began => *at = until(ttl).max(*at),
+                    Answer::Done(_) if *at >= entry.began => *at = until(ttl).max(*at),
                     Answer::Unknown(_) => *at = NEVER,
                     Answer::Done(_) | Answer::Refused(_) | Answer::NotApplied(_) => {}
                 }

@@ -17,6 +17,7 @@ pub(crate) fn check(history: &History, facts: &Facts<'_>) -> Vec<String> {
             .filter_map(|(name, fact)| Some((fact.acked?, *name)))
             .collect();
         later.sort_unstable_by(|one, other| other.cmp(one));
+        let from = walk.pages.first().map_or(0, |page| page.began);
         let mut waiting: Vec<(u64, &str)> = Vec::new();
         let mut given = BTreeSet::new();
         for page in &walk.pages {
@@ -29,7 +30,9 @@ pub(crate) fn check(history: &History, facts: &Facts<'_>) -> Vec<String> {
             }
             for (acked, name) in std::mem::take(&mut waiting) {
                 let there = facts.messages.get(name);
-                let there = there.is_some_and(|fact| fact.is_there(page.began, page.ended));
+                let there = there.is_some_and(|fact| {
+                    fact.is_there(page.began, page.ended) && !fact.is_contested(from, page.ended)
+                });
                 if there && !given.contains(name) {
                     breaches.push(format!(
                         "{}: nothing more at {}, and {name}, acked at {acked}, was not given",

@@ -2,6 +2,7 @@
 
 mod administration;
 mod basic;
+mod clocks;
 mod cluster;
 mod counting;
 mod dead_letters;

@@ -118,6 +118,15 @@ fn poll_skip_fires_when_a_walk_goes_past_a_message() {
 }
 
 #[test]
+fn a_message_may_be_hidden_while_a_delete_is_under_way_that_is_refused_in_the_end() {
+    let refused =
+        || What::Delete { id: "id-a".into(), claim: None, answer: Answer::Done(Effect::Claimed) };
+    let walk = |story: Story| story.then(list(1, one("b"))).then(list(1, vec![]));
+    assert!(walk(good().took(100, refused())).judged().is_empty());
+    assert_eq!(walk(good().took(5, refused())).judged(), ["unseen", "poll_skip"], "it was over");
+}
+
+#[test]
 fn duplicated_fires_on_two_ids_and_on_two_visits() {
     let story = good().then(list(1, one("a"))).then(list(1, one("b"))).then(list(1, one("a")));
     assert!(story.judged().contains(&"duplicated"));
@@ -212,6 +221,17 @@ fn stale_claim_fires_when_a_claim_that_is_over_deletes_or_is_renewed() {
     let story =
         good().then(claim("c", 100, "a")).then(renewed()).pass(200).then(delete("a", Some("c")));
     assert!(story.judged().is_empty());
+    // Where clocks differ one that was refused may have been done on some nodes.
+    let refused = || What::Renew {
+        claim: "c".into(),
+        ttl: 300,
+        grace: 0,
+        answer: Answer::Done(Effect::NotHeld),
+    };
+    let late = |story: Story| story.then(refused()).pass(200).then(delete("a", Some("c")));
+    assert!(late(good().then(claim("c", 100, "a"))).judged().is_empty());
+    let story = late(good().then(claim("c", 100, "a")).pass(200));
+    assert_eq!(story.judged(), ["stale_claim"], "it was over before");
 }
 
 #[test]
