@@ -157,8 +157,13 @@ impl Core {
                             checked = true;
                             manifest = now;
                         }
-                        Ok(_) => break,
-                        Err(_) if !walk.messages.is_empty() => break,
+                        _ if !walk.messages.is_empty() => break,
+                        Ok(None) => return Ok(nothing()),
+                        Ok(Some(now)) => {
+                            // It was deleted and made again: a walk from the start begins with that.
+                            manifest = now;
+                            walk = self.begin(queue, &manifest, options, deadline)?;
+                        }
                         Err(error) => return Err(error),
                     }
                 }
@@ -482,9 +487,14 @@ impl Core {
             });
             match taken {
                 Ok((coverage, got)) => {
-                    if segment.is_open() && probes.iter().any(Result::is_err) {
+                    let told = |probe: &Result<Coverage, Failure>| {
+                        probe.as_ref().is_ok_and(|coverage| coverage.sealed.is_none())
+                    };
+                    let unsealed = coverage.sealed.is_none() && probes.iter().all(told);
+                    if segment.is_open() && !unsealed {
                         // What all replicas have cannot be told: its end has to be decided.
-                        self.move_on(queue, segment.no, "a replica does not answer").await?;
+                        let why = "a replica is sealed or does not answer";
+                        self.move_on(queue, segment.no, why).await?;
                         failures.extend(probes.into_iter().filter_map(Result::err));
                         break;
                     }

@@ -163,23 +163,15 @@ impl<'a> Facts<'a> {
                     }
                 }
             }
-            What::Claim { ttl, grace, answer } => match answer {
-                Answer::Done(Some(granted)) => {
-                    for seen in &granted.messages {
-                        let Some(fact) = self.by_id(&seen.id) else { continue };
-                        fact.lives_until(lived(ttl, grace));
-                    }
-                }
-                Answer::Refused(_) => {}
-                Answer::Done(None) | Answer::NotApplied(_) | Answer::Unknown(_) => {
-                    // What was picked and given back again lives longer all the same.
-                    let until = match answer {
-                        Answer::Unknown(_) => NEVER,
-                        _ => lived(ttl, grace),
-                    };
-                    self.of_queue(&entry.queue).for_each(|fact| fact.lives_until(until));
-                }
-            },
+            // What was picked and given back again lives longer all the same.
+            What::Claim { answer: Answer::Refused(_), .. } => {}
+            What::Claim { ttl, grace, answer } => {
+                let until = match answer {
+                    Answer::Unknown(_) => NEVER,
+                    _ => lived(ttl, grace),
+                };
+                self.of_queue(&entry.queue).for_each(|fact| fact.lives_until(until));
+            }
             What::Renew { ttl, grace, .. } => {
                 let until = lived(ttl, grace);
                 self.of_queue(&entry.queue).for_each(|fact| fact.lives_until(until));

@@ -221,3 +221,43 @@ async fn a_noted_message_does_not_overtake_one_acked_before_it_was_posted() {
         assert_eq!(texts(&walk(&reader, 10).await), ["0", "1", "2", "3", "4"], "{hung} hangs");
     }
 }
+
+/// Another process deleted the queue and made it again: who walks it from the start, knowing the earlier
+/// life, is given the new one, with markers that go on.
+#[tokio::test(start_paused = true)]
+async fn a_walk_from_the_start_of_a_queue_made_again_is_one_of_its_new_life() {
+    let mut cluster = Cluster::new(3, 83);
+    let one = cluster.store(config(2, 2)).await;
+    let two = cluster.store(config(2, 2)).await;
+    let q = new_queue(&one, "q").await;
+    q.post(vec![message("old")], None).await.unwrap();
+    let other = queue(&two, "q");
+    assert_eq!(other.list(&ListOptions::default()).await.unwrap().messages.len(), 1);
+    assert!(q.delete().await.unwrap());
+    q.create(&Default::default()).await.unwrap();
+    q.post(vec![message("new")], None).await.unwrap();
+    let page = other.list(&ListOptions::default()).await.unwrap();
+    assert_eq!(texts(&page.messages), ["new"]);
+    q.post(vec![message("newer")], None).await.unwrap();
+    let options = ListOptions { marker: page.marker, ..ListOptions::default() };
+    assert_eq!(texts(&other.list(&options).await.unwrap().messages), ["newer"]);
+}
+
+/// A replica of a segment that another process has closed lacks what was acknowledged without it: who knows
+/// the segment as open must not believe it.
+#[tokio::test(start_paused = true)]
+async fn a_message_is_found_by_id_by_a_process_that_knows_its_segment_as_open() {
+    for node in 0..3 {
+        let mut cluster = Cluster::new(3, 84);
+        let one = cluster.store(config(2, 2)).await;
+        let two = cluster.store(config(2, 2)).await;
+        let q = new_queue(&one, "q").await;
+        let first = q.post(vec![message("first")], None).await.unwrap();
+        let other = queue(&two, "q");
+        assert_eq!(other.get(&first).await.unwrap().len(), 1);
+        cluster.faults[node].down();
+        let ids = q.post(vec![message("second")], None).await.unwrap();
+        cluster.revive(node);
+        assert_eq!(other.get(&ids).await.unwrap().len(), 1, "without node {node}");
+    }
+}
