@@ -31,6 +31,7 @@ mod dead_letters;
 pub(crate) mod delete;
 mod emptying;
 pub(crate) mod filling;
+mod get;
 mod holders;
 mod holds;
 pub(crate) mod keepers;

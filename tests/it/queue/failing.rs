@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use roundelay::{ClaimOptions, Config, ErrorKind, Outcome, Queue, Store};
+use roundelay::{ClaimOptions, Config, ErrorKind, ListOptions, Outcome, Queue, Store};
 use tokio::time::{Instant, sleep};
 
 use super::cluster::{Cluster, config, message, new_queue, queue, text, texts, walk};
@@ -345,4 +345,22 @@ async fn a_message_that_a_delete_may_have_ended_itself_was_not_absent() {
     assert!(deleted.await.unwrap().unwrap(), "it was there when the call began");
     assert!(!q.delete_message(&ids[0], None).await.unwrap(), "it was not there any more");
     assert!(q.delete_message(&ids[1], None).await.unwrap());
+}
+
+/// A page is made of several rounds of questions. That a replica did not answer in the first one, and did in
+/// the last, must not pass for the end of the queue.
+#[tokio::test(start_paused = true)]
+async fn a_reader_is_not_told_that_there_is_nothing_more_when_one_question_was_lost() {
+    for node in 0..2 {
+        let mut cluster = Cluster::new(2, 92);
+        let mut config = config(2, 2);
+        config.block_messages = 8;
+        let store = cluster.store(config).await;
+        let q = new_queue(&store, "q").await;
+        q.post((0..15).map(|n| message(&n.to_string())).collect(), None).await.unwrap();
+        cluster.faults[node].lose_requests(1);
+        let options = ListOptions { limit: 12, ..ListOptions::default() };
+        let page = q.list(&options).await.unwrap();
+        assert_eq!(page.messages.len(), 12, "without an answer of node {node}");
+    }
 }
