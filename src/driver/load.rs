@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tracing::Span;
 
-use super::post::{Place, Ticket};
+use super::post::{Outbox, Place, Ticket};
 use super::{Core, QueueState, locked};
 use crate::encoded::EncodedBlock;
 use crate::error::Error;
@@ -26,8 +26,7 @@ impl Load {
 
     /// Whether all who still wait for it have waited for too long. A block is sent again whole or not
     /// at all: while somebody waits for it nobody may be told that his part was not posted.
-    pub(super) fn is_overdue(&self, queue: &QueueState, is_due: impl Fn(&Ticket) -> bool) -> bool {
-        let outbox = locked(&queue.post);
+    pub(super) fn is_overdue(&self, outbox: &Outbox, is_due: impl Fn(&Ticket) -> bool) -> bool {
         self.tickets.iter().all(|ticket| is_due(ticket) || !outbox.is_awaited(ticket))
     }
 

@@ -393,7 +393,28 @@ pub(super) fn record(message: &NewMessage, client: Option<&ClientId>) -> Record 
 
 #[cfg(test)]
 mod tests {
+    use super::super::load::Load;
     use super::*;
+
+    #[test]
+    fn a_block_is_overdue_when_all_who_wait_for_it_are() {
+        let mut outbox = Outbox::default();
+        let since = Instant::now();
+        let mut ticket = || {
+            let (caller, reply) = outbox.awaited.add(since);
+            (Ticket { count: 1, since, span: Span::none(), caller }, reply)
+        };
+        let ((old, _waits), (young, waits_too)) = (ticket(), ticket());
+        let bytes = Bytes::new().into();
+        let load = Load { bytes, tickets: vec![old, young], flying: None };
+        let is_due = |ticket: &Ticket| ticket.caller == 0;
+        assert!(
+            !load.is_overdue(&outbox, is_due),
+            "the younger one's part would be stored with it"
+        );
+        drop(waits_too);
+        assert!(load.is_overdue(&outbox, is_due));
+    }
 
     #[test]
     fn a_post_of_which_a_part_is_unknown_is_unknown() {

@@ -317,7 +317,8 @@ impl Sender {
         locked(&self.queue.post).refuse(error, is_due);
         let queue = &self.queue;
         self.again.retain(|load| {
-            if load.is_overdue(queue, is_due) {
+            let is_overdue = load.is_overdue(&locked(&queue.post), is_due);
+            if is_overdue {
                 fail(queue, &load.tickets, error);
             }
             load.is_awaited(queue)

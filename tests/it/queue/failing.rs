@@ -357,7 +357,7 @@ async fn a_reader_is_not_told_that_there_is_nothing_more_when_one_question_was_l
         config.block_messages = 8;
         let store = cluster.store(config).await;
         let q = new_queue(&store, "q").await;
-        q.post((0..15).map(|n| message(&n.to_string())).collect(), None).await.unwrap();
+        q.post((0..15).map(|n| message(n.to_string())).collect(), None).await.unwrap();
         cluster.faults[node].lose_requests(1);
         let options = ListOptions { limit: 12, ..ListOptions::default() };
         let page = q.list(&options).await.unwrap();
