@@ -1,9 +1,10 @@
 //! Nodes that lie: each breaks the protocol in one way. The clients are the true ones.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, ready};
+use futures_util::future::BoxFuture;
 use roundelay::block::{Block, Record};
 use roundelay::id::ReplicaAt;
 use roundelay::node::memory::MemoryNode;
@@ -11,6 +12,8 @@ use roundelay::node::{
     ClaimView, DeleteStatus, Deleted, Guard, Held, HoldStatus, Node, NodeError, Op, Page, Promise,
     Refusal, Registers, Renewed, Reply, Role, Watch,
 };
+
+const MOMENT: Duration = Duration::from_millis(1);
 
 /// What the node says to one operation.
 type Answers = fn(&Honest, Op) -> Reply;
@@ -38,7 +41,13 @@ impl Node for Lying {
     }
 
     fn call(&self, ops: Vec<Op>) -> BoxFuture<'static, Result<Vec<Reply>, NodeError>> {
-        ready(Ok(ops.into_iter().map(|op| (self.answers)(&self.node, op)).collect())).boxed()
+        let replies = ops.into_iter().map(|op| (self.answers)(&self.node, op)).collect();
+        async move {
+            // What is tried again until its time is over must see time pass.
+            tokio::time::sleep(MOMENT).await;
+            Ok(replies)
+        }
+        .boxed()
     }
 
     fn watch(&self, at: ReplicaAt) -> BoxFuture<'static, Result<Watch, NodeError>> {
