@@ -76,14 +76,13 @@ fn is_excused(entry: &Entry, troubles: &[Trouble]) -> bool {
     nodes.len() > 1 || near.iter().any(|trouble| trouble.node == usize::MAX || trouble.to == NEVER)
 }
 
-/// Whether the queue was being deleted meanwhile, or just before, so that the process may not know of it:
-/// what becomes of calls then is another matter.
+/// Whether the queue was being deleted meanwhile: what becomes of calls then is another matter.
 fn queue_may_go(history: &History, entry: &Entry) -> bool {
     history.entries.iter().any(|other| {
         matches!(other.what, What::Remove { .. })
             && other.queue == entry.queue
             && other.began <= entry.ended
-            && entry.began <= other.ended.saturating_add(history.stale)
+            && entry.began <= other.ended
     })
 }
 
