@@ -23,6 +23,12 @@ impl Failure {
     pub(crate) fn is_loss(&self) -> bool {
         matches!(self, Self::Refused(Refusal::Gone | Refusal::Stranger { .. }))
     }
+
+    /// Whether the node may have applied what it was asked, or may still: unless it refused or was
+    /// not reached.
+    pub(crate) fn may_be_applied(&self) -> bool {
+        !matches!(self, Self::Refused(_) | Self::Silent(NodeError::Unreached { .. }))
+    }
 }
 
 impl std::fmt::Display for Failure {

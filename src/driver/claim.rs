@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::ask::{Failure, ask, ask_all, unavailable};
-use super::holders::{Spread, may_be_applied};
+use super::holders::Spread;
 use super::holds::{Holds, Releases, Renewals, Wish};
 use super::leftovers::Leftovers;
 use super::looks::Looks;
@@ -170,7 +170,7 @@ impl Core {
                     Ok(picked) if picked.refused.is_empty() || picked.on.is_some() => Ok(picked),
                     Ok(picked) => Err(self.mend(queue, &group, &picked.refused).await?),
                     Err(failure) => {
-                        if may_be_applied(&failure) {
+                        if failure.may_be_applied() {
                             left.add(wish.claim, group.pickers());
                         }
                         self.drop_replicas(queue, &[group.cookie]).await?;

@@ -14,7 +14,7 @@ use super::ask::{Failure, Shape, ask_all, unavailable};
 use super::{Core, QueueState};
 use crate::error::Error;
 use crate::id::{Cookie, ReplicaAt, SegmentNo, Version};
-use crate::node::{Coverage, NodeError, Op, Refusal};
+use crate::node::{Coverage, Op, Refusal};
 use crate::protocol::manifest::{Manifest, Segment, Standing};
 
 /// How long to wait before an attempt that somebody else's change made fail is made again.
@@ -299,15 +299,9 @@ impl Core {
     }
 }
 
-/// Whether a node that failed so may have applied what it was asked: all but those that refused or
-/// were not reached.
-pub(super) fn may_be_applied(failure: &Failure) -> bool {
-    !matches!(failure, Failure::Refused(_) | Failure::Silent(NodeError::Unreached { .. }))
-}
-
 /// Whether a replica may have taken what it was asked, and did not say so.
 fn is_in_doubt<T>(each: &[(ReplicaAt, Result<T, Failure>)]) -> bool {
-    each.iter().any(|(_, answer)| answer.as_ref().err().is_some_and(may_be_applied))
+    each.iter().any(|(_, answer)| answer.as_ref().err().is_some_and(Failure::may_be_applied))
 }
 
 fn judge<T>(each: Vec<(ReplicaAt, Result<T, Failure>)>, note: impl Fn(&T)) -> Verdict<T> {

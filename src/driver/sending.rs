@@ -414,6 +414,9 @@ impl Sender {
                 }
             }
             Err(failure) => {
+                if failure.may_be_applied() {
+                    self.flight.maybe_taken(block, replica);
+                }
                 if let Failure::Refused(_) = &failure {
                     self.core.manifests.forget(&self.queue);
                     self.refused_from = Some(self.refused_from.map_or(block, |b| b.min(block)));
@@ -435,7 +438,7 @@ impl Sender {
     async fn move_on(&mut self, why: &str) {
         let Some(here) = self.here.clone() else { return };
         match self.core.move_on(&self.queue, here.no, why).await {
-            Ok(manifest) => self.leave(&here, &manifest),
+            Ok(manifest) => self.leave(&here, &manifest).await,
             Err(error) if error.kind() == ErrorKind::QueueNotFound => {
                 self.here = None;
                 self.closing = false;
@@ -454,23 +457,33 @@ impl Sender {
         }
     }
 
-    fn leave(&mut self, here: &Here, manifest: &Arc<Manifest>) {
+    async fn leave(&mut self, here: &Here, manifest: &Arc<Manifest>) {
         self.here = None;
         self.closing = false;
         self.failures = 0;
-        self.events.clear();
         let copies_min = self.core.pool.config().copies_min;
         let me = self.core.pool.me();
+        let refused_from = self.refused_from.take();
+        let fate = |block| match manifest.generation == here.generation {
+            true => manifest.fate(here.no, me, block, copies_min),
+            // The queue was deleted and created again. What some replica refused was never read by
+            // anybody; of the rest nobody can say.
+            false if refused_from.is_some_and(|from| block >= from) => Fate::Void,
+            false => Fate::Forgotten,
+        };
+        if self.flight.blocks().any(|block| fate(block) == Fate::Forgotten) {
+            // The segment was left long ago, and its replicas tell all that can still be told.
+            self.hear_out(here.no).await;
+        }
+        self.events.clear();
         let flight = std::mem::replace(&mut self.flight, Flight::after(0, 0));
+        let nowhere: Vec<bool> = flight.blocks().map(|block| flight.is_nowhere(block)).collect();
         let mut void = VecDeque::new();
-        for (block, mut load) in flight.land() {
+        for ((block, mut load), is_nowhere) in flight.land().into_iter().zip(nowhere) {
             load.flying = None;
-            let fate = match manifest.generation == here.generation {
-                true => manifest.fate(here.no, me, block, copies_min),
-                // The queue was deleted and created again. What some replica refused was never
-                // read by anybody; of the rest nobody can say.
-                false if self.refused_from.is_some_and(|from| block >= from) => Fate::Void,
-                false => Fate::Forgotten,
+            let fate = match fate(block) {
+                Fate::Forgotten if is_nowhere => Fate::Void,
+                fate => fate,
             };
             match fate {
                 Fate::Counts => {
@@ -487,7 +500,18 @@ impl Sender {
         // What was in flight had been taken from the front of what was left out before.
         void.append(&mut self.again);
         self.again = void;
-        self.refused_from = None;
+    }
+
+    /// Waits for the answers that are still to come, and notes what may have been taken.
+    async fn hear_out(&mut self, left: SegmentNo) {
+        while let Some(event) = self.events.next().await {
+            if let Event::Appended { no, block, replica, answer } = event
+                && no == left
+                && answer.as_ref().err().is_none_or(Failure::may_be_applied)
+            {
+                self.flight.maybe_taken(block, replica);
+            }
+        }
     }
 
     fn forgotten(&self) -> Error {

@@ -12,6 +12,8 @@ pub(crate) struct Flight<T> {
     replicas: usize,
     next: u32,
     sent: VecDeque<Sent<T>>,
+    /// The last block of this flight that each replica took, or may have taken without saying so.
+    reached: Vec<u32>,
 }
 
 #[derive(Debug)]
@@ -28,7 +30,7 @@ const RESENDS: u32 = 5;
 impl<T> Flight<T> {
     /// Nothing in flight on `replicas` replicas, going on after block `acked`.
     pub(crate) fn after(acked: u32, replicas: usize) -> Self {
-        Self { replicas, next: acked + 1, sent: VecDeque::new() }
+        Self { replicas, next: acked + 1, sent: VecDeque::new(), reached: vec![0; replicas] }
     }
 
     /// Takes off with the next block; returns its number.
@@ -41,6 +43,7 @@ impl<T> Flight<T> {
 
     /// A replica has taken a block. Returns what is acked by that, in order.
     pub(crate) fn taken(&mut self, block: u32, replica: usize) -> Vec<(u32, T)> {
+        self.maybe_taken(block, replica);
         if let Some(sent) = self.sent.iter_mut().find(|sent| sent.block == block)
             && let Some(mark) = sent.taken.get_mut(replica)
         {
@@ -53,6 +56,19 @@ impl<T> Flight<T> {
             }
         }
         acked
+    }
+
+    /// A replica may have taken a block: it was asked, and did not answer.
+    pub(crate) fn maybe_taken(&mut self, block: u32, replica: usize) {
+        if let Some(reached) = self.reached.get_mut(replica) {
+            *reached = block.max(*reached);
+        }
+    }
+
+    /// Whether no replica can have a block, given that all who were asked have answered or never
+    /// will.
+    pub(crate) fn is_nowhere(&self, block: u32) -> bool {
+        self.reached.iter().all(|reached| *reached < block)
     }
 
     /// A replica refused `block` because it lacks an earlier one, and has blocks up to
@@ -91,6 +107,11 @@ impl<T> Flight<T> {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.sent.is_empty()
+    }
+
+    /// The numbers of the blocks in flight, in order.
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = u32> {
+        self.sent.iter().map(|sent| sent.block)
     }
 
     /// What is in flight.
@@ -144,6 +165,19 @@ mod tests {
         flight.send('b');
         let tries = (0..10).take_while(|_| flight.gap(2, 0, 0).is_some()).count();
         assert_eq!(tries, RESENDS as usize);
+    }
+
+    #[test]
+    fn a_block_that_every_replica_refused_is_nowhere() {
+        let mut flight = Flight::after(0, 2);
+        flight.send('a');
+        flight.send('b');
+        assert!(flight.is_nowhere(1));
+        flight.taken(1, 0);
+        assert!(!flight.is_nowhere(1));
+        assert!(flight.is_nowhere(2));
+        flight.maybe_taken(2, 1);
+        assert!(!flight.is_nowhere(2));
     }
 
     #[test]

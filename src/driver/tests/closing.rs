@@ -4,6 +4,7 @@ use super::{World, nobody};
 use crate::config::Config;
 use crate::driver::{Core, QueueState};
 use crate::env::Env;
+use crate::error::{Error, Outcome};
 use crate::id::{ProducerId, ReplicaAt};
 use crate::message::{ContentType, NewMessage};
 use crate::name::{Project, QueueName};
@@ -16,6 +17,7 @@ use crate::token::MessageId;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// Segments that are closed under those who count, one after the other.
 const CLOSED: usize = 6;
@@ -105,4 +107,57 @@ async fn a_message_is_found_by_id_while_a_replica_of_its_open_segment_is_down() 
     // Nothing is known of the queue, so the first look at its manifest finds it open.
     core.manifests.forget(&queue);
     assert_eq!(core.get_many(&queue, &ids).await.unwrap().len(), 1);
+}
+
+/// A process that posts to a segment which was open when it looked, while it does not reach the
+/// first replica.
+struct Stale {
+    core: Arc<Core>,
+    faults: Vec<Faults>,
+    queue: Arc<QueueState>,
+    /// Another process, and the same queue there.
+    other: (Arc<Core>, Arc<QueueState>),
+}
+
+impl Stale {
+    async fn new(world: &World) -> Self {
+        let (core, faults, queue, _) = posted(world).await;
+        let manifest = core.manifests.read(&queue).await.unwrap().unwrap();
+        let first = manifest.open_segment().unwrap().replicas[0].at(core.pool.id());
+        faults[usize::from(first.cookie.node.0) - 1].down();
+        let other = Core::start(world.open(2).await.pool);
+        let the_same = other.queue(&Project::new("p").unwrap(), &QueueName::new("q").unwrap());
+        Self { core, faults, queue, other: (other, the_same) }
+    }
+
+    async fn post(&self) -> Result<Vec<MessageId>, Error> {
+        let message = NewMessage::new(ContentType::Text, "body").unwrap();
+        self.core.post(&self.queue, vec![message], None).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_post_that_no_replica_took_goes_to_the_queue_made_again() {
+    let stale = Stale::new(&World::new(3)).await;
+    let (other, queue) = &stale.other;
+    other.delete_queue(queue).await.unwrap();
+    assert!(other.create(queue, &Metadata::default()).await.unwrap());
+    // Not reached and, after that, refused.
+    let ids = stale.post().await.unwrap();
+    assert_eq!(other.get_many(queue, &ids).await.unwrap().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_knows_of_a_post_that_some_replica_took_of_a_segment_long_left() {
+    let stale = Stale::new(&World::new(3)).await;
+    let (other, queue) = &stale.other;
+    let forgotten = other.manifests.change(queue, |manifest| {
+        manifest.segments.clear();
+        true
+    });
+    forgotten.await.unwrap();
+    // Not reached and, after that, taken.
+    stale.faults.iter().for_each(|faults| faults.delay_after(Duration::from_millis(20)));
+    let error = stale.post().await.unwrap_err();
+    assert_eq!(error.outcome(), Outcome::Unknown, "{error}");
 }
