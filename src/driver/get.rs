@@ -6,7 +6,6 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::ask::{Failure, ask_all, unavailable};
-use super::looks::Looks;
 use super::read::confirmed;
 use super::{Core, QueueState};
 use crate::Message;
@@ -29,22 +28,10 @@ impl Core {
             let tag = self.tag(queue, known.generation);
             ids.iter().all(|id| id.tag == tag && known.segment(id.segment).is_some())
         };
-        let mut known = self.manifests.cached(queue).filter(knows);
-        let mut looks = Looks::until(Instant::now() + self.pool.config().deadline);
-        loop {
-            let manifest = match known.take() {
-                Some(known) => Some(known),
-                // Nobody says that a message is not there before the keepers were asked.
-                None => self.manifests.read(queue).await?,
-            };
-            let Some(manifest) = manifest else { return Ok(Vec::new()) };
-            looks.allow(manifest.version)?;
-            match self.get_by(queue, &manifest, ids).await {
-                // A segment's end may have been decided by the look itself, or by others during it.
-                Err(error) => looks.failed(manifest.version, error),
-                found => return found,
-            }
-        }
+        // Nobody says that a message is not there before the keepers were asked.
+        let known = self.manifests.cached(queue).filter(knows);
+        let look = |manifest| async move { self.get_by(queue, &manifest, ids).await };
+        Ok(self.look(queue, known, look).await?.unwrap_or_default())
     }
 
     async fn get_by(

@@ -4,10 +4,14 @@
 //! queue is busy. So a look is repeated as often as the manifest has changed since it failed; only what fails
 //! twice by the same manifest is an outage.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 
+use super::{Core, QueueState};
 use crate::error::Error;
 use crate::id::Version;
+use crate::protocol::manifest::Manifest;
 
 /// Looks by one manifest that may fail before nothing better is expected of it: the first one may know no
 /// node's state yet, and leaves what it found for the second.
@@ -50,6 +54,33 @@ impl Looks {
         let before = self.failed.take().filter(|failed| failed.by == by);
         let times = before.map_or(1, |failed| failed.times + 1);
         self.failed = Some(Failed { by, times, error });
+    }
+}
+
+impl Core {
+    /// Looks at a queue by the manifest that is `known`, if any, and by what the keepers have after
+    /// that. `None`: there is no such queue.
+    pub(super) async fn look<T, F: Future<Output = Result<T, Error>>>(
+        &self,
+        queue: &QueueState,
+        mut known: Option<Arc<Manifest>>,
+        look: impl Fn(Arc<Manifest>) -> F,
+    ) -> Result<Option<T>, Error> {
+        let mut looks = Looks::until(Instant::now() + self.pool.config().deadline);
+        loop {
+            let manifest = match known.take() {
+                Some(known) => Some(known),
+                None => self.manifests.read(queue).await?,
+            };
+            let Some(manifest) = manifest else { return Ok(None) };
+            let version = manifest.version;
+            looks.allow(version)?;
+            match look(manifest).await {
+                // A segment may have been closed by the look itself, or by others during it.
+                Err(error) => looks.failed(version, error),
+                found => return found.map(Some),
+            }
+        }
     }
 }
 

@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::time::Instant;
-
 use super::ask::{Failure, ask, unavailable};
-use super::looks::Looks;
 use super::{Core, QueueState};
 use crate::error::Error;
 use crate::id::Generation;
@@ -23,21 +20,9 @@ impl Core {
         queue: &Arc<QueueState>,
     ) -> Result<QueueStats, Error> {
         self.open_or_error()?;
-        let mut known = self.manifests.cached(queue).filter(|manifest| manifest.alive);
-        let mut looks = Looks::until(Instant::now() + self.pool.config().deadline);
-        loop {
-            let manifest = match known.take() {
-                Some(known) => Some(known),
-                None => self.manifests.read(queue).await?,
-            };
-            let Some(manifest) = manifest else { return Ok(QueueStats::default()) };
-            looks.allow(manifest.version)?;
-            match self.stats_by(queue, &manifest).await {
-                // A segment may have been closed by the look itself, or by others during it.
-                Err(error) => looks.failed(manifest.version, error),
-                counted => return counted,
-            }
-        }
+        let known = self.manifests.cached(queue).filter(|manifest| manifest.alive);
+        let look = |manifest: Arc<Manifest>| async move { self.stats_by(queue, &manifest).await };
+        Ok(self.look(queue, known, look).await?.unwrap_or_default())
     }
 
     async fn stats_by(

@@ -116,8 +116,11 @@ impl RedisServer {
     /// Runs a command.
     pub(crate) async fn run<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
         let client = redis::Client::open(self.url()).expect("its own URL");
-        let mut connection =
-            client.get_multiplexed_async_connection().await.expect("a connection to it");
+        let config = redis::AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(DEADLINE))
+            .set_response_timeout(Some(DEADLINE));
+        let connection = client.get_multiplexed_async_connection_with_config(&config);
+        let mut connection = connection.await.expect("a connection to it");
         let mut command = redis::Cmd::new();
         for word in words {
             command.arg(word);
