@@ -4,14 +4,15 @@
 //! counted or not for the longest time. What was counted before stands in for the rest, so that with
 //! few segments the sum is exact, and with many it lags behind and says by how much.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use tokio::time::Instant;
 
 use super::ask::ask;
-use super::{Core, locked};
+use super::{Core, QueueState, locked};
 use crate::id::{Generation, Offset, ReplicaAt, SegmentNo};
 use crate::metrics::Census;
 use crate::node::{Entry, Filter, Op, Page, Read, Stats};
@@ -57,6 +58,8 @@ impl Core {
         if book.counted_at.is_some_and(|at| at.elapsed() < STANDS_FOR) {
             return;
         }
+        // What this process has not used for long may have been mended, or deleted, by others.
+        self.refresh(self.known().into_iter().filter(|queue| self.seems_short(queue))).await;
         let (mut census, segments) = self.look_at_manifests();
         book.segments.retain(|key, _| segments.contains_key(key));
         for key in segments.keys() {
@@ -74,6 +77,9 @@ impl Core {
         });
         let counted: Vec<_> =
             futures_util::stream::iter(asked).buffer_unordered(TOGETHER).collect().await;
+        let uncounted = counted.iter().filter(|(_, counts)| counts.is_none());
+        let uncounted: BTreeSet<&String> = uncounted.map(|((register, ..), _)| register).collect();
+        self.refresh(uncounted.into_iter().filter_map(|register| self.met(register))).await;
         let now = Instant::now();
         for (key, counts) in counted {
             if let Some(line) = book.segments.get_mut(&key) {
@@ -86,6 +92,30 @@ impl Core {
             add(&mut census, line, now);
         }
         *locked(&self.census.latest) = Some((now, census));
+    }
+
+    /// Whether a segment lacks copies as far as this process knows the queue's manifest.
+    fn seems_short(&self, queue: &QueueState) -> bool {
+        let known = self.manifests.old(queue).filter(|manifest| manifest.alive);
+        known.is_some_and(|manifest| manifest.settled().any(|segment| self.is_short(segment)))
+    }
+
+    fn is_short(&self, segment: &Segment) -> bool {
+        self.standing_copies(segment) < self.pool.config().copies
+    }
+
+    /// Asks the keepers for those of the manifests that are known to be out of date, a part of them.
+    async fn refresh(&self, queues: impl Iterator<Item = Arc<QueueState>>) {
+        if self.pool.registers().away().is_some() {
+            return;
+        }
+        let outdated = queues.filter(|queue| self.manifests.cached(queue).is_none()).take(AT_ONCE);
+        let read = outdated.map(|queue| async move { self.manifests.read(&queue).await.err() });
+        let read: Vec<_> = read.collect();
+        let failed = futures_util::stream::iter(read).buffer_unordered(TOGETHER);
+        if let Some(error) = failed.filter_map(std::future::ready).collect::<Vec<_>>().await.pop() {
+            tracing::debug!(%error, "segments are counted as they were known");
+        }
     }
 
     /// The latest count, with its age as of now. Segments are counted anew each time: that asks
@@ -105,7 +135,6 @@ impl Core {
 
     /// What the manifests say, without asking anybody; and where the messages are.
     fn look_at_manifests(&self) -> (Census, BTreeMap<Key, Vec<ReplicaAt>>) {
-        let copies = self.pool.config().copies;
         let mut census = Census::default();
         let mut segments = BTreeMap::new();
         for queue in self.known() {
@@ -119,8 +148,7 @@ impl Core {
                     census.segments_open += 1;
                 } else {
                     census.segments_closed += 1;
-                    let is_short = self.standing_copies(segment) < copies;
-                    census.segments_under_replicated += u64::from(is_short);
+                    census.segments_under_replicated += u64::from(self.is_short(segment));
                 }
                 let key = (queue.register.clone(), manifest.generation, segment.no);
                 segments.insert(key, self.usable_replicas(segment));

@@ -4,6 +4,9 @@ use tokio::time::{Instant, sleep};
 
 use super::stage::Stage;
 use super::{World, millis};
+use crate::driver::Core;
+use crate::id::NodeId;
+use crate::name::{Project, QueueName};
 use crate::queue::ClaimOptions;
 
 #[tokio::test(start_paused = true)]
@@ -48,4 +51,31 @@ async fn a_segment_of_which_nothing_is_left_is_counted_as_lost() {
     stage.core.count_messages().await;
     let census = stage.core.latest_census().unwrap();
     assert_eq!((census.segments_closed, census.segments_lost), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_others_deleted_is_not_counted_as_short_of_copies() {
+    let world = World::new(4);
+    let stage = Stage::new(&world).await;
+    let replicas = [stage.at(1, 11), stage.at(2, 12), stage.at(4, 13)];
+    for at in replicas {
+        stage.written(at).await;
+    }
+    stage.manifest(&replicas, |_| ()).await;
+    let witness = Core::start(world.open(2).await.pool);
+    let queue = witness.queue(&Project::new("p").unwrap(), &QueueName::new("q").unwrap());
+    assert!(witness.manifests.read(&queue).await.unwrap().is_some());
+    let cookie = witness.pool.cookie(NodeId(4)).unwrap();
+
+    assert!(stage.core.delete_queue(&stage.queue).await.unwrap());
+    world.nodes[3].flush();
+    let start = Instant::now();
+    while !witness.pool.is_lost(cookie) {
+        assert!(start.elapsed().as_secs() < 20, "the witness never heard of it");
+        sleep(millis(10)).await;
+    }
+    sleep(millis(1_500)).await;
+    witness.count_messages().await;
+    let census = witness.latest_census().unwrap();
+    assert_eq!((census.segments_closed, census.segments_under_replicated), (0, 0));
 }
