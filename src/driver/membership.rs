@@ -32,8 +32,19 @@ const LIMIT: Duration = Duration::from_secs(1);
 /// How long another process may take to begin a life that it decided.
 const BEGIN: Duration = Duration::from_millis(30);
 
-/// A life that was decided by somebody and has not begun: since when this process knows.
-type Awaited = Option<(Incarnation, Instant)>;
+/// How old an answer may be by which a life is decided.
+const GOOD_FOR: Duration = Duration::from_secs(2);
+
+/// What a node said of itself.
+struct Told {
+    identity: Identity,
+    asked: Instant,
+    /// It answered in the time that it is worth.
+    quick: bool,
+}
+
+/// The life of a node that this process knows of, and since when.
+type Known = Option<(Incarnation, Instant)>;
 
 impl Core {
     /// Reads the pool register.
@@ -84,10 +95,10 @@ impl Core {
     /// Watches one node for ever.
     pub(crate) async fn watch_node(self: Arc<Self>, index: usize) {
         let Some(slot) = self.nodes.slot(index) else { return };
-        let mut awaited = None;
+        let mut known = None;
         let mut pause = DOUBT.0;
         loop {
-            self.probe(index, &mut awaited).await;
+            self.probe(index, &mut known).await;
             if slot.is_retired() {
                 // It may be added again.
                 sleep(RETIRED).await;
@@ -109,7 +120,7 @@ impl Core {
     }
 
     /// Asks a node who it is and does what follows from it. Returns whether it answered.
-    pub(crate) async fn probe(&self, index: usize, awaited: &mut Awaited) -> bool {
+    pub(crate) async fn probe(&self, index: usize, known: &mut Known) -> bool {
         // Told apart from a node that is slow for good: one late answer may be due to what is over.
         for _ in 0..2 {
             let (start, patience) = (Instant::now(), self.nodes.patience_in(index));
@@ -122,7 +133,8 @@ impl Core {
                 return true;
             };
             let quick = start.elapsed() <= patience.max(self.nodes.patience_in(index));
-            if let Err(error) = self.examine(index, &identity, quick, awaited).await {
+            let told = Told { identity, asked: start, quick };
+            if let Err(error) = self.examine(index, &told, known).await {
                 self.nodes.doubt(index, &error.to_string(), true);
             }
             if quick {
@@ -133,13 +145,8 @@ impl Core {
     }
 
     /// Clears a node that is what the pool takes it for, and admits one that forgot.
-    async fn examine(
-        &self,
-        index: usize,
-        identity: &Identity,
-        quick: bool,
-        awaited: &mut Awaited,
-    ) -> Result<(), Error> {
+    async fn examine(&self, index: usize, told: &Told, known: &mut Known) -> Result<(), Error> {
+        let Told { identity, asked, quick } = told;
         let name = &self.nodes.name(index);
         check_settings(name, identity)?;
         let mut view = self.view();
@@ -149,28 +156,26 @@ impl Core {
         }
         match standing(&view, name, identity) {
             Standing::Member(node) => {
-                *awaited = None;
+                is_after(known, life_of(&view, node), *asked);
                 self.bind(node, index)?;
-                if quick {
+                if *quick {
                     self.nodes.cleared(index, identity);
                 }
                 Ok(())
             }
-            Standing::Awaited(node) => {
-                let life = view.nodes.get(&node).map_or(Incarnation(0), |entry| entry.incarnation);
-                match *awaited {
-                    Some((known, since)) if known == life && since.elapsed() >= BEGIN => {
-                        self.admit(index, identity, Some(node)).await
-                    }
-                    Some((known, _)) if known == life => Ok(()),
-                    _ => {
-                        *awaited = Some((life, Instant::now()));
-                        Ok(())
-                    }
+            Standing::Awaited(node) | Standing::Stranger(node) => {
+                let life = life_of(&view, node);
+                // Another process may be about to begin it.
+                let begun = match standing(&view, name, identity) {
+                    Standing::Awaited(_) => asked.checked_sub(BEGIN).unwrap_or(*asked),
+                    _ => *asked,
+                };
+                match is_after(known, life, begun) {
+                    true => self.admit(index, told, Some((node, life))).await,
+                    false => Ok(()),
                 }
             }
-            Standing::Stranger(node) => self.admit(index, identity, Some(node)).await,
-            Standing::New => self.admit(index, identity, None).await,
+            Standing::New => self.admit(index, told, None).await,
             Standing::Ahead(node) => Err(misfit(name, &format!("node {node} of a newer view"))),
             Standing::Removed(node) => {
                 if let Some(slot) = self.nodes.slot(index) {
@@ -182,25 +187,26 @@ impl Core {
         }
     }
 
-    /// Decides a node's next life and begins it.
+    /// Decides the life of a node after its `present` one, and begins it.
     async fn admit(
         &self,
         index: usize,
-        identity: &Identity,
-        node: Option<NodeId>,
+        told: &Told,
+        present: Option<(NodeId, Incarnation)>,
     ) -> Result<(), Error> {
+        let Told { identity, asked, .. } = told;
         let name = self.nodes.name(index);
-        let found = node.and_then(|node| Some(self.view().nodes.get(&node)?.incarnation));
         let decided = self
             .change_view(|view| {
-                let node = match node {
-                    Some(node) => node,
+                let node = match present {
+                    Some((node, _)) => node,
                     // Somebody else has added it meanwhile.
                     None if view.named(&name).is_some() => return Ok(None),
                     None => view.add(&name)?,
                 };
                 let Some(entry) = view.nodes.get_mut(&node) else { return Ok(None) };
-                if found.is_some_and(|found| found != entry.incarnation) {
+                let is_over = present.is_some_and(|(_, life)| life != entry.incarnation);
+                if is_over || asked.elapsed() > GOOD_FOR {
                     return Ok(None);
                 }
                 let next = entry.incarnation.0.checked_add(1).ok_or_else(|| {
@@ -212,12 +218,13 @@ impl Core {
                 Ok(view.cookie(node))
             })
             .await?;
-        // Another process was first: it admits the node.
+        // Another process was first: it admits the node. Or this one was too slow.
         let Some(cookie) = decided else { return Ok(()) };
+        tracing::debug!(node = name, life = %cookie.incarnation, "a new life was decided");
         let admit = Op::Admit { cookie, run_id: identity.run_id.clone() };
         match self.nodes.ask_slot(index, vec![admit], Some(LIMIT)).await.map(|mut all| all.pop()) {
             Ok(Some(Reply::Done)) => {
-                tell_admission(&name, cookie, node.is_some());
+                tell_admission(&name, cookie, present.is_some());
                 self.bind(cookie.node, index)?;
                 self.nodes.cleared(index, identity);
                 self.registers.trouble.notify_one();
@@ -244,6 +251,23 @@ impl Core {
         }
         self.nodes.bind(node, index);
         Ok(())
+    }
+}
+
+fn life_of(view: &PoolView, node: NodeId) -> Incarnation {
+    view.nodes.get(&node).map_or(Incarnation(0), |entry| entry.incarnation)
+}
+
+/// Whether a question was asked after this process had heard of a node's present life. The answer to an
+/// earlier one may be older than that life: who took it for the present would end a life that
+/// others have filled since.
+fn is_after(known: &mut Known, life: Incarnation, asked: Instant) -> bool {
+    match *known {
+        Some((before, since)) if before == life => asked >= since,
+        _ => {
+            *known = Some((life, Instant::now()));
+            false
+        }
     }
 }
 

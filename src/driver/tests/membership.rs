@@ -224,3 +224,31 @@ async fn a_node_without_memory_left_is_full_until_it_has_some() {
     *talker.memory.lock().unwrap() = (500, 1_000);
     process.until("up again", |pool| pool.health(node) == Health::Up).await;
 }
+
+/// An answer that is under way for long tells of a life that is over since.
+#[tokio::test(start_paused = true)]
+async fn a_late_answer_ends_no_life_that_began_after_the_question() {
+    let world = World::new(4);
+    let (one, two) = (world.open(1).await, world.open(2).await);
+    let (first, node) = (cookie(&one, 4), &world.nodes[3]);
+    // For the one process the node is down; the other one hears of its restart late.
+    one.faults[3].down();
+    two.faults[3].delay_after(millis(900));
+    node.restart_empty();
+    two.pool.suspect(NodeId(4), "a test says so");
+    sleep(millis(30)).await;
+    // Meanwhile it is admitted, restarts once more, and is admitted again.
+    one.faults[3].up();
+    one.pool.suspect(NodeId(4), "a test says so");
+    reborn(&one, first).await;
+    let second = cookie(&one, 4);
+    node.restart_empty();
+    one.pool.suspect(NodeId(4), "a test says so");
+    assert!(reborn(&one, second).await < millis(500));
+    let third = cookie(&one, 4);
+    sleep(millis(2_500)).await;
+    assert_eq!(cookie(&one, 4), third);
+    two.faults[3].clear();
+    two.until("the same life", |pool| pool.usable(third)).await;
+    assert_eq!(cookie(&one, 4), third);
+}
