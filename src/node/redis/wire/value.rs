@@ -25,7 +25,7 @@ impl Items {
         self.0.len()
     }
 
-    fn next(&mut self) -> Result<Value, Wrong> {
+    pub(super) fn next(&mut self) -> Result<Value, Wrong> {
         self.0.next().ok_or_else(|| "the answer is too short".into())
     }
 
