@@ -45,10 +45,23 @@ pub(in crate::node::redis) fn replies<'a>(
         return Err(format!("{} answers to {} operations", all.len(), ops.len()));
     }
     ops.map(|op| match all.next()? {
-        array @ Value::Array(_) => answer(op, &mut Items::of(array)?).map(Fetched::Reply),
+        array @ Value::Array(_) => answered(op, Items::of(array)?),
         brief => briefly(op, brief),
     })
     .collect()
+}
+
+fn answered(op: &Op, mut items: Items) -> Result<Fetched, Wrong> {
+    let word = items.bytes()?;
+    match (op, &word[..]) {
+        (_, b"ok") => granted(op, &mut items).map(Fetched::Reply),
+        (Op::Pick(pick), b"here") => {
+            Slices::unpack(pick, &items.bytes()?)?.read(items.rest().collect())
+        }
+        (_, word) => {
+            refusal(word, &mut items).map(|refused| Fetched::Reply(Reply::Refused(refused)))
+        }
+    }
 }
 
 /// What the quick way answers: all is held, all has ended, where the picked messages are.

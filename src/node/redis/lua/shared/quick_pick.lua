@@ -24,18 +24,30 @@ end
 
 -- Where messages are, for the client to fetch them: a script is slow at moving bytes. Of each run
 -- producer, block, first index, how many more, age, length of the block's head, where its envelopes
--- start and stop behind that. Nil if something was cut out of a block.
+-- start and stop behind that; and the bytes of all. Nil if something was cut out of a block.
 local function quick_slices(places)
-  local slices = {}
+  local slices, bytes = {}, 0
   for i, place in ipairs(places) do
     local b, _, first, more = spread(place)
     local raw = quick_records(b, first, first + more)
     if not raw then return nil end
-    local start = first == 0 and 0 or unpack('<I4', raw, 5)
+    local start, stop = first == 0 and 0 or unpack('<I4', raw, 5), unpack('<I4', raw, #raw - 11)
     slices[i] = pack('<c8I4BBI8I4I4I4', b.producer, b.number, first, more, math.max(0, now - b.arr),
-      b.at, start, (unpack('<I4', raw, #raw - 11)))
+      b.at, start, stop)
+    place[5], place[6], bytes = start, stop, bytes + stop - start + b.at
   end
-  return table.concat(slices)
+  return table.concat(slices), bytes
+end
+
+-- What the client would fetch, in its order, if that is less than another round trip costs.
+local function quick_here(packed, places)
+  local parts = {'here', packed}
+  for _, place in ipairs(places) do
+    local b, n = place[1], #parts
+    parts[n + 1] = call('GETRANGE', b.key, text(b.at + place[5]), text(b.at + place[6] - 1))
+    parts[n + 2] = call('GETRANGE', b.key, '0', text(b.at - 1))
+  end
+  return parts
 end
 
 local function quick_pick()
@@ -43,12 +55,13 @@ local function quick_pick()
   local limit, max_bytes = tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5])
   if ARGV[at] ~= version or fresh[key] or call('HGET', prefix .. ':c', key) then return nil end
   local places, passed = quick_places(limit, max_bytes, now + ttl)
-  local slices = places and #places > 0 and quick_slices(places)
+  if not places or #places == 0 then return nil end
+  local slices, bytes = quick_slices(places)
   if not slices then return nil end
   cursor, picks = passed, picks + 1
   local rank = version .. pack('>I4', picks)
   quick_claim(key, rank, ttl, now + ttl, places)
-  return rank .. slices
+  return bytes > 4096 and rank .. slices or quick_here(rank .. slices, places)
 end
 
 local special = {prefix .. ':a', prefix .. ':w', prefix .. ':y'}
