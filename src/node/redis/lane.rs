@@ -31,7 +31,7 @@ const GATHERED_OPS: usize = 512;
 const GATHERED_BYTES: usize = 1024 * 1024;
 /// Pipelines under way, by what they carry. What comes meanwhile is gathered: a server does the same
 /// with fewer scripts.
-pub(super) const SHORT_UNDER_WAY: usize = 2;
+pub(super) const SHORT_UNDER_WAY: usize = 4;
 pub(super) const LONG_UNDER_WAY: usize = 2;
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(250));
 

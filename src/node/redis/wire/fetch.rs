@@ -1,5 +1,5 @@
 //! Envelopes of picked messages, fetched by plain commands behind the pick: a script takes 3 us to
-//! move a KiB, and moves most of them twice.
+//! move a KiB. A few small ones come with the pick, in the same form.
 //!
 //! What was picked lay in blocks from which nothing was cut. Something may be cut out of one before
 //! its envelopes are fetched, which moves the others: so the head is read behind the envelopes, and if
