@@ -141,6 +141,7 @@ impl Core {
                 }
             }
             first = false;
+            let some_known = !each.is_empty();
             each.extend(self.ask_each::<E::Answer>(questions).await);
             let in_doubt = is_in_doubt(&each);
             *tried |= in_doubt || each.iter().any(|(_, answer)| answer.is_ok());
@@ -159,6 +160,9 @@ impl Core {
                     self.tell_end(segment).await;
                     tokio::time::sleep(LOOK_AGAIN_AFTER).await;
                 }
+                // What is known from before does not tell that a replica is there still: nobody is
+                // dropped on the word of one that was not asked.
+                Verdict::Drop(..) if some_known => {}
                 // The replicas may have left with the segment: only a new manifest tells.
                 Verdict::Drop(_, _, failures)
                     if is_kept && failures.iter().any(Failure::is_loss) => {}
