@@ -254,7 +254,8 @@ impl Core {
     ) -> Result<Option<Claim>, Error> {
         let no = found.segment.no;
         let refs: Vec<MessageRef> = found.entries.iter().map(|entry| entry.at).collect();
-        let holds = Holds { wish, fencing: found.fencing, refs: &refs };
+        let picker = (found.picker, found.segment.version);
+        let holds = Holds { wish, fencing: found.fencing, refs: &refs, picker };
         let answers = match self.spread(queue, no, deadline, &holds).await? {
             Spread::Answered(answers) => answers,
             Spread::Absent | Spread::Open => return Ok(None),

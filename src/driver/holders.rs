@@ -45,6 +45,11 @@ pub(crate) trait Everywhere {
     /// What a full replica is asked.
     fn ask(&self, at: ReplicaAt, version: Version) -> Op;
 
+    /// What a full replica is known to answer at first, without being asked.
+    fn known(&self, _at: ReplicaAt, _version: Version) -> Option<Self::Answer> {
+        None
+    }
+
     /// What a joining replica is asked, after the full ones have answered. `None`: nothing took
     /// effect on all of them.
     fn follow(
@@ -106,6 +111,7 @@ impl Core {
             .manifests
             .cached(queue)
             .filter(|manifest| manifest.segment(no).is_some_and(Segment::is_settled));
+        let mut first = true;
         loop {
             let is_kept = kept.is_some();
             let (now, silent) = match kept.take() {
@@ -126,9 +132,17 @@ impl Core {
                 self.repair_now(queue, no, deadline).await?;
                 continue;
             }
-            let full = self.addresses(segment, Standing::Full);
-            let questions = full.iter().map(|at| (*at, what.ask(*at, segment.version))).collect();
-            let each = self.ask_each::<E::Answer>(questions).await;
+            let (mut each, mut questions) = (Vec::new(), Vec::new());
+            for at in self.addresses(segment, Standing::Full) {
+                let known = first.then(|| what.known(at, segment.version)).flatten();
+                match known {
+                    Some(answer) => each.push((at, Ok(answer))),
+                    None => questions.push((at, what.ask(at, segment.version))),
+                }
+            }
+            first = false;
+            let some_known = !each.is_empty();
+            each.extend(self.ask_each::<E::Answer>(questions).await);
             let in_doubt = is_in_doubt(&each);
             *tried |= in_doubt || each.iter().any(|(_, answer)| answer.is_ok());
             let verdict = judge(each, |answer| what.note(answer));
@@ -146,6 +160,9 @@ impl Core {
                     self.tell_end(segment).await;
                     tokio::time::sleep(LOOK_AGAIN_AFTER).await;
                 }
+                // What is known from before does not tell that a replica is there still: nobody is
+                // dropped on the word of one that was not asked.
+                Verdict::Drop(..) if some_known => {}
                 // The replicas may have left with the segment: only a new manifest tells.
                 Verdict::Drop(_, _, failures)
                     if is_kept && failures.iter().any(Failure::is_loss) => {}

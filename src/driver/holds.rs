@@ -20,6 +20,8 @@ pub(super) struct Holds<'a> {
     pub(super) wish: Wish,
     pub(super) fencing: Fencing,
     pub(super) refs: &'a [MessageRef],
+    /// Who picked, under which version.
+    pub(super) picker: (ReplicaAt, Version),
 }
 
 impl Holds<'_> {
@@ -34,6 +36,13 @@ impl Everywhere for Holds<'_> {
 
     fn ask(&self, at: ReplicaAt, version: Version) -> Op {
         self.of(at, version, self.refs.to_vec())
+    }
+
+    /// The picker marked them under this very version: a hold that came right behind the pick would
+    /// have changed nothing.
+    fn known(&self, at: ReplicaAt, version: Version) -> Option<Held> {
+        let each = || vec![HoldStatus::Held; self.refs.len()];
+        (self.picker == (at, version)).then(|| Held { each: each() })
     }
 
     fn follow(&self, at: ReplicaAt, version: Version, answers: &Answers<Held>) -> Option<Op> {
@@ -89,5 +98,24 @@ impl Everywhere for Releases {
 
     fn follow(&self, at: ReplicaAt, version: Version, _: &Answers<()>) -> Option<Op> {
         Some(self.ask(at, version))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{ClaimKey, Cookie, Incarnation, NodeId, Placement, PoolId};
+
+    /// Q7: a fence between the pick and the holds raises the version.
+    #[test]
+    fn only_the_picker_holds_unasked_and_only_under_the_version_of_the_pick() {
+        let cookie = Cookie { pool: PoolId(1), node: NodeId(1), incarnation: Incarnation(1) };
+        let at = |placement| ReplicaAt { cookie, placement: Placement(placement) };
+        let wish = Wish { claim: ClaimKey(1), ttl_ms: 1, grace_ms: 0, limit: 1 };
+        let fencing = Fencing { version: Version(4), count: 1 };
+        let holds = Holds { wish, fencing, refs: &[], picker: (at(1), Version(4)) };
+        assert!(holds.known(at(1), Version(4)).is_some());
+        assert!(holds.known(at(1), Version(5)).is_none());
+        assert!(holds.known(at(2), Version(4)).is_none());
     }
 }

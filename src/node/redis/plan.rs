@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::journal::{self, Journals, Way};
-use super::wire::{self, AppendAnswer, Appends, Common, Context, SharedCall};
+use super::wire::{self, AppendAnswer, Appends, Common, Context, Fetched, SharedCall, Slices};
 use crate::node::{NodeError, Op, Reply};
 
 /// A call that waits to be sent or answered.
@@ -20,12 +20,16 @@ use crate::node::{NodeError, Op, Reply};
 pub(super) struct Job {
     pub(super) ops: Vec<Op>,
     pub(super) answer: oneshot::Sender<Result<Vec<Reply>, NodeError>>,
+    /// What it was answered already: if there is anything, the rest is to be fetched.
+    known: Vec<Option<Reply>>,
+    /// What is to be fetched for it, by place.
+    picked: Vec<(usize, Slices)>,
 }
 
 impl Job {
     pub(super) fn new(ops: Vec<Op>) -> (Self, oneshot::Receiver<Result<Vec<Reply>, NodeError>>) {
         let (answer, receiver) = oneshot::channel();
-        (Self { ops, answer }, receiver)
+        (Self { ops, answer, known: Vec::new(), picked: Vec::new() }, receiver)
     }
 
     /// Nobody may be left to hear it.
@@ -84,6 +88,8 @@ enum Kind {
     Note,
     /// One call of a script for all of them.
     Shared,
+    /// What was picked.
+    Fetch(Slices),
     One,
 }
 
@@ -106,7 +112,15 @@ impl Plan {
         let mut group = Group::default();
         let mut shared = Shared::default();
         journals.next_transaction();
-        for (at_job, job) in jobs.iter().enumerate() {
+        for (at_job, job) in jobs.iter_mut().enumerate() {
+            for (place, slices) in job.picked.drain(..) {
+                let answers = slices.commands(context, &mut pipe);
+                let kind = Kind::Fetch(slices);
+                units.push(Unit { of: vec![(at_job, place)], answers, kind });
+            }
+            if !job.known.is_empty() {
+                continue;
+            }
             // What is sent again must be a whole job.
             let may_note = may_note && job.ops.len() == 1;
             for (place, op) in job.ops.iter().enumerate() {
@@ -155,41 +169,36 @@ impl Plan {
     }
 
     /// Hands each job its replies. Those whose block was not noted down, or behind one that was
-    /// not, are given back: they are to be sent again, in this order.
+    /// not, are given back: they are to be sent again, in this order. So are those for which something
+    /// is to be fetched yet.
     pub(super) fn answer(
-        self,
+        mut self,
         values: Vec<Value>,
         node: &str,
         journals: &mut Journals,
     ) -> Vec<Job> {
-        let mut outcomes: Vec<Outcome> =
-            self.jobs.iter().map(|job| Outcome::of(job.ops.len())).collect();
+        let known = |job: &mut Job| Outcome::of(job.ops.len(), std::mem::take(&mut job.known));
+        let mut outcomes: Vec<Outcome> = self.jobs.iter_mut().map(known).collect();
         let mut values = values.into_iter();
         for unit in self.units {
             let answers: Vec<Value> = values.by_ref().take(unit.answers).collect();
-            let read = match (&unit.kind, unit.of.first()) {
-                (Kind::Appends(ways), _) => {
-                    let of = unit.of.iter().map(|&(job, place)| &self.jobs[job].ops[place]);
-                    appended(of, ways, answers, self.sent, journals)
+            let asked = || unit.of.iter().map(|&(job, place)| &self.jobs[job].ops[place]);
+            let read = match unit.kind {
+                Kind::Appends(ways) => appended(asked(), &ways, answers, self.sent, journals),
+                Kind::One => {
+                    let read = |op| wire::reply(op, answers).map(|reply| vec![Told::Reply(reply)]);
+                    asked().next().map_or(Ok(Vec::new()), read)
                 }
-                (Kind::One, Some(&(job, place))) => {
-                    wire::reply(&self.jobs[job].ops[place], answers).map(|reply| vec![Some(reply)])
-                }
-                (Kind::Shared, _) => {
-                    let of = unit.of.iter().map(|&(job, place)| &self.jobs[job].ops[place]);
-                    wire::replies(of, answers)
-                        .map(|replies| replies.into_iter().map(Some).collect())
-                }
-                (Kind::Note, _) => Ok(vec![is_noted(&answers).then_some(Reply::Done)]),
-                (Kind::One, None) => Ok(Vec::new()),
+                Kind::Shared => wire::replies(asked(), answers)
+                    .map(|replies| replies.into_iter().map(Told::from).collect()),
+                Kind::Note if is_noted(&answers) => Ok(vec![Told::Reply(Reply::Done)]),
+                Kind::Note => Ok(vec![Told::Again]),
+                Kind::Fetch(slices) => slices.read(answers).map(|told| vec![told.into()]),
             };
             match read {
                 Ok(read) => {
-                    for (&(job, place), reply) in unit.of.iter().zip(read) {
-                        match reply {
-                            Some(reply) => outcomes[job].replies[place] = Some(reply),
-                            None => outcomes[job].again = true,
-                        }
+                    for (&(job, place), told) in unit.of.iter().zip(read) {
+                        outcomes[job].take(place, told);
                     }
                 }
                 Err(reason) => {
@@ -200,8 +209,13 @@ impl Plan {
             }
         }
         let mut again = Vec::new();
-        for (job, outcome) in self.jobs.into_iter().zip(outcomes) {
+        for (mut job, outcome) in self.jobs.into_iter().zip(outcomes) {
             if outcome.again {
+                again.push(job);
+                continue;
+            }
+            if !outcome.picked.is_empty() && outcome.wrong.is_none() {
+                (job.known, job.picked) = (outcome.replies, outcome.picked);
                 again.push(job);
                 continue;
             }
@@ -222,11 +236,41 @@ struct Outcome {
     wrong: Option<String>,
     /// It is to be sent again.
     again: bool,
+    /// What is to be fetched before it can be answered, by place.
+    picked: Vec<(usize, Slices)>,
 }
 
 impl Outcome {
-    fn of(ops: usize) -> Self {
-        Self { replies: vec![None; ops], wrong: None, again: false }
+    /// `known`: what was answered before, if anything was.
+    fn of(ops: usize, known: Vec<Option<Reply>>) -> Self {
+        let replies = if known.is_empty() { vec![None; ops] } else { known };
+        Self { replies, wrong: None, again: false, picked: Vec::new() }
+    }
+
+    fn take(&mut self, place: usize, told: Told) {
+        match told {
+            Told::Reply(reply) => self.replies[place] = Some(reply),
+            Told::Again => self.again = true,
+            Told::Picked(slices) => self.picked.push((place, slices)),
+        }
+    }
+}
+
+/// What became of one operation so far.
+#[derive(Debug)]
+enum Told {
+    Reply(Reply),
+    /// Its job is to be sent again.
+    Again,
+    Picked(Slices),
+}
+
+impl From<Fetched> for Told {
+    fn from(fetched: Fetched) -> Self {
+        match fetched {
+            Fetched::Reply(reply) => Self::Reply(reply),
+            Fetched::Again(slices) => Self::Picked(slices),
+        }
     }
 }
 
@@ -237,14 +281,14 @@ fn is_noted(answers: &[Value]) -> bool {
     })
 }
 
-/// The replies to the appends of one transaction; `None`: to be sent again.
+/// The replies to the appends of one transaction.
 fn appended<'a>(
     ops: impl Iterator<Item = &'a Op>,
     ways: &[Way],
     answers: Vec<Value>,
     sent: Instant,
     journals: &mut Journals,
-) -> Result<Vec<Option<Reply>>, String> {
+) -> Result<Vec<Told>, String> {
     let answers = wire::appends(ways, answers)?;
     if let Some(now_ms) = answers.now_ms {
         journals.told_time(now_ms, sent);
@@ -259,9 +303,11 @@ fn appended<'a>(
         replies.push(match answer {
             AppendAnswer::Reply(reply) => {
                 journals.scripted(append, run, &reply);
-                Some(reply)
+                Told::Reply(reply)
             }
-            AppendAnswer::Length(length) => journals.noted(append, run, length),
+            AppendAnswer::Length(length) => {
+                journals.noted(append, run, length).map_or(Told::Again, Told::Reply)
+            }
         });
     }
     Ok(replies)

@@ -37,7 +37,16 @@ const BASE: &str =
 const REPLICA: &str =
     concat!(include_str!("lua/shared/numbers.lua"), include_str!("lua/shared/replica.lua"));
 
+/// What picks, holds and deletes begin with.
+const QUICK: &str = concat!(
+    include_str!("lua/shared/start.lua"),
+    include_str!("lua/shared/numbers.lua"),
+    include_str!("lua/shared/quick.lua"),
+);
+
 parts! {
+    QUICK_MARKS "quick_marks", QUICK_PICK "quick_pick", QUICK_HOLD "quick_hold",
+    QUICK_DELETE "quick_delete", QUICK_ENDED "quick_ended", IDS "ids", REPLICA_ONLY "replica",
     START "start", NUMBERS "numbers", BLOCK "block", CLAIM "claim", CHANGE "change", SAVE "save", MARKS "marks", ALIKE "alike", ENTRY "entry",
     MEMBERS "members", PENDING "pending", MERGE "merge", RECALL "recall", GATHER "gather", JOURNAL "journal", CURRENT "current",
     KEEPER "keeper", REAP "reap",
@@ -54,12 +63,12 @@ scripts! {
     Seal "seal" WRITES [BASE REPLICA JOURNAL CURRENT],
     TellEnd "tell_end" WRITES [BASE REPLICA JOURNAL CURRENT BLOCK CLAIM MARKS CHANGE SAVE],
     Get "get" WRITES [BASE REPLICA JOURNAL CURRENT BLOCK CLAIM ENTRY],
-    Pick "pick" WRITES [BASE REPLICA BLOCK CLAIM REAP MARKS CHANGE SAVE ENTRY MEMBERS GATHER],
-    Hold "hold" WRITES [BASE REPLICA BLOCK CLAIM REAP MARKS ALIKE CHANGE SAVE MEMBERS PENDING],
+    Pick "pick" WRITES [QUICK QUICK_MARKS QUICK_PICK IDS REPLICA_ONLY BLOCK CLAIM REAP MARKS CHANGE SAVE ENTRY MEMBERS GATHER],
+    Hold "hold" WRITES [QUICK QUICK_MARKS QUICK_HOLD IDS REPLICA_ONLY BLOCK CLAIM REAP MARKS ALIKE CHANGE SAVE MEMBERS PENDING],
     Release "release" WRITES [BASE REPLICA BLOCK CLAIM REAP MARKS CHANGE SAVE PENDING],
     Renew "renew" WRITES [BASE REPLICA BLOCK CLAIM REAP MARKS CHANGE SAVE MEMBERS PENDING],
     ReadClaim "read_claim" READS [BASE REPLICA BLOCK CLAIM REAP MARKS CHANGE SAVE ENTRY MEMBERS],
-    Delete "delete" WRITES [BASE REPLICA BLOCK CLAIM MARKS ALIKE CHANGE SAVE PENDING],
+    Delete "delete" WRITES [QUICK QUICK_DELETE QUICK_ENDED IDS REPLICA_ONLY BLOCK CLAIM MARKS ALIKE CHANGE SAVE PENDING],
     Stats "stats" WRITES [BASE REPLICA JOURNAL CURRENT BLOCK CLAIM REAP MARKS CHANGE SAVE ENTRY],
     CopyOut "copy_out" READS [BASE REPLICA BLOCK CLAIM ENTRY],
     CopyIn "copy_in" WRITES [BASE REPLICA BLOCK CLAIM REAP MARKS CHANGE SAVE MEMBERS PENDING MERGE RECALL],

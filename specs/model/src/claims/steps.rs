@@ -163,7 +163,8 @@ impl Claims {
         replica.mark = Some(Mark { claim: claim as u8, rank, live: true });
         state.over &= !(1 << claim);
         let phantom = untold && at == 0;
-        let attempt = Attempt::by(view);
+        // It need not be asked to hold by the same view.
+        let attempt = Attempt { took: 1 << at, ..Attempt::by(view) };
         state.claims[claim] = Claim::Holding { rank, picker: at as u8, phantom, attempt };
         Some(())
     }

@@ -6,7 +6,6 @@
 -- Returns: for each delete: ok, live, statuses (a byte for each: 0 ended, 1 absent, 2 claimed,
 --   3 not claimed) | stranger, held | gone | open | endunknown | stale, version
 -- Atomic: nobody claims the message between the look and its end.
-local refused = stranger(KEYS[1], ARGV[1])
 local r = not refused and load_replica(KEYS[2])
 refused = refused or not r and {'gone'} or not_ended_or_joining(r)
 local guard, key, rank, statuses
@@ -36,8 +35,8 @@ local function delete(producer, number, first, last)
   end)
 end
 
-local replies, changed = {}, false
-for at = 2, #ARGV, 5 do
+local changed = false
+for at = at, #ARGV, 5 do
   local reply = refused or stale(r, ARGV[at])
   if not reply then
     raise_version(r, ARGV[at])

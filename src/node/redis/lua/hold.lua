@@ -5,7 +5,6 @@
 -- Returns: for each claim: ok, statuses (a byte for each: 0 held, 1 outranked, 2 ended) |
 --   stranger, held | gone | open | endunknown | stale, version
 -- Atomic: of two claims on one message the higher rank wins in whatever order they come.
-local refused = stranger(KEYS[1], ARGV[1])
 local r = not refused and load_replica(KEYS[2])
 refused = refused or not r and {'gone'} or not_ended_or_joining(r)
 local key, rank, ends, till, statuses, places, held
@@ -61,8 +60,8 @@ local function hold_all(version, ttl, grace, refs)
   return {'ok', table.concat(statuses)}
 end
 
-local replies, changed = {}, false
-for at = 2, #ARGV, 6 do
+local changed = false
+for at = at, #ARGV, 6 do
   local reply = refused or stale(r, ARGV[at])
   if not reply then
     key, rank = ARGV[at + 1], ARGV[at + 2]

@@ -5,7 +5,6 @@
 -- Returns: for each claim: ok, which replica (from 1; 0: none), rank, descriptions, runs,
 --   {which, refusal, ...} | stranger, held
 -- Atomic: what is free is marked in the step that finds it free.
-local refused = stranger(KEYS[1], ARGV[1])
 local version, key, ttl, grace, limit, max_bytes, e
 local loaded, current = {}, nil
 
@@ -85,8 +84,7 @@ local function claim()
   return answer(0, '', refusals)
 end
 
-local replies = {}
-for at = 2, #ARGV, 6 do
+for at = at, #ARGV, 6 do
   version, key, ttl, grace = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
   limit, max_bytes = tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5])
   replies[#replies + 1] = refused or claim()

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use redis::Value;
 
+use super::fetch::{Fetched, Slices};
 use super::value::{Cut, Items, Wrong};
 use crate::block::{Block, BlockHeader, Envelopes, State, UNSTAMPED};
 use crate::id::{
@@ -34,16 +35,50 @@ pub(in crate::node::redis) fn reply(op: &Op, mut values: Vec<Value>) -> Result<R
     answer(op, &mut Items::of(values.pop().ok_or("no answer")?)?)
 }
 
-/// The replies to operations that were one call of their script.
+/// The replies to operations that were one call of their script; or what is to be fetched first.
 pub(in crate::node::redis) fn replies<'a>(
     ops: impl ExactSizeIterator<Item = &'a Op>,
     mut values: Vec<Value>,
-) -> Result<Vec<Reply>, Wrong> {
+) -> Result<Vec<Fetched>, Wrong> {
     let mut all = Items::of(values.pop().ok_or("no answer")?)?;
     if all.len() != ops.len() {
         return Err(format!("{} answers to {} operations", all.len(), ops.len()));
     }
-    ops.map(|op| answer(op, &mut all.items()?)).collect()
+    ops.map(|op| match all.next()? {
+        array @ Value::Array(_) => answered(op, Items::of(array)?),
+        brief => briefly(op, brief),
+    })
+    .collect()
+}
+
+fn answered(op: &Op, mut items: Items) -> Result<Fetched, Wrong> {
+    let word = items.bytes()?;
+    match (op, &word[..]) {
+        (_, b"ok") => granted(op, &mut items).map(Fetched::Reply),
+        (Op::Pick(pick), b"here") => {
+            Slices::unpack(pick, &items.bytes()?)?.read(items.rest().collect())
+        }
+        (_, word) => {
+            refusal(word, &mut items).map(|refused| Fetched::Reply(Reply::Refused(refused)))
+        }
+    }
+}
+
+/// What the quick way answers: all is held, all has ended, where the picked messages are.
+fn briefly(op: &Op, value: Value) -> Result<Fetched, Wrong> {
+    Ok(Fetched::Reply(match (op, value) {
+        (Op::Hold(hold), Value::Int(_)) => {
+            Reply::Held(Held { each: vec![HoldStatus::Held; hold.refs.len()] })
+        }
+        (Op::Delete(delete), Value::Int(live)) => Reply::Deleted(Deleted {
+            each: vec![DeleteStatus::Ended; delete.refs.len()],
+            live: live.try_into().map_err(|_| "a number is out of range")?,
+        }),
+        (Op::Pick(pick), Value::BulkString(packed)) => {
+            return Slices::unpack(pick, &packed).map(Fetched::Again);
+        }
+        (_, other) => return Items::of(other).map(|_| Fetched::Reply(Reply::Done)),
+    }))
 }
 
 fn answer(op: &Op, items: &mut Items) -> Result<Reply, Wrong> {
@@ -340,7 +375,7 @@ fn entries(items: &mut Items) -> Result<Vec<Entry>, Wrong> {
 }
 
 /// Messages of one block, by a head with their records: `(first, count)` of those.
-fn slice(
+pub(super) fn slice(
     of: MessageRef,
     age_ms: u64,
     head: &[u8],

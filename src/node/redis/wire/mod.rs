@@ -6,11 +6,13 @@
 
 mod decode;
 mod encode;
+mod fetch;
 mod pack;
 mod shared;
 mod value;
 
 pub(super) use decode::{AppendAnswer, appends, replies, reply, stored_cookie};
 pub(super) use encode::{Appends, Context, commands, note};
+pub(super) use fetch::{Fetched, Slices};
 pub(super) use shared::{Common, SharedCall};
 pub(super) use value::refused_by_server;

@@ -25,8 +25,13 @@ impl Items {
         self.0.len()
     }
 
-    fn next(&mut self) -> Result<Value, Wrong> {
+    pub(super) fn next(&mut self) -> Result<Value, Wrong> {
         self.0.next().ok_or_else(|| "the answer is too short".into())
+    }
+
+    /// What is left of them.
+    pub(super) fn rest(self) -> impl Iterator<Item = Value> {
+        self.0
     }
 
     pub(super) fn items(&mut self) -> Result<Self, Wrong> {

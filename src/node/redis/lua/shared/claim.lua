@@ -6,8 +6,6 @@
 -- more. Messages that have ended have no marks. A mark is live while it was not released and the
 -- record has its rank and has not ended. `P:d` orders the records by their ends; an ended one is
 -- put back: what it held is made known to picks through `P:a`.
-local MARK, MARK_LEN = '<BBBc8c12I4', 27
-local CLAIM, CLAIM_LEN, REF, REF_LEN = '<c12I4I8I4B', 29, '<I4BB', 6
 local claims = {}
 
 -- A block's marks: runs of first index, last index, mark. Who looks at many blocks asks first

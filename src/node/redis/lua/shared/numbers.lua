@@ -12,3 +12,6 @@ local OPEN_DUE = 86400000
 local INDEX = '<c8I4I2I2I6I4I4I2'
 -- What a journal `P:n` begins with.
 local EMPTY = '.'
+-- Marks, records of claims, and their members, see `claim.lua`.
+local MARK, MARK_LEN = '<BBBc8c12I4', 27
+local CLAIM, CLAIM_LEN, REF, REF_LEN = '<c12I4I8I4B', 29, '<I4BB', 6
