@@ -1,13 +1,12 @@
 //! What is asked of a segment that is being closed: it is answered once the end was decided.
 
-use super::{World, nobody};
+use super::{World, nobody, the_queue};
 use crate::config::Config;
 use crate::driver::{Core, QueueState};
 use crate::env::Env;
 use crate::error::{Error, Outcome};
 use crate::id::{ProducerId, ReplicaAt};
 use crate::message::{ContentType, NewMessage};
-use crate::name::{Project, QueueName};
 use crate::node::faulty::Faults;
 use crate::node::memory::MemoryNode;
 use crate::node::{Node, NodeError, Op, Reply, Watch};
@@ -66,11 +65,15 @@ async fn posted(world: &World) -> (Arc<Core>, Vec<Faults>, Arc<QueueState>, Vec<
 
 async fn posted_to(pool: Arc<Pool>) -> (Arc<Core>, Arc<QueueState>, Vec<MessageId>) {
     let core = Core::start(pool);
-    let queue = core.queue(&Project::new("p").unwrap(), &QueueName::new("q").unwrap());
+    let queue = the_queue(&core);
     assert!(core.create(&queue, &Metadata::default()).await.unwrap());
-    let message = NewMessage::new(ContentType::Text, "body").unwrap();
-    let ids = core.post(&queue, vec![message], None).await.unwrap();
+    let ids = post(&core, &queue).await.unwrap();
     (core, queue, ids)
+}
+
+async fn post(core: &Arc<Core>, queue: &Arc<QueueState>) -> Result<Vec<MessageId>, Error> {
+    let message = NewMessage::new(ContentType::Text, "body").unwrap();
+    core.post(queue, vec![message], None).await
 }
 
 #[tokio::test(start_paused = true)]
@@ -126,13 +129,12 @@ impl Stale {
         let first = manifest.open_segment().unwrap().replicas[0].at(core.pool.id());
         faults[usize::from(first.cookie.node.0) - 1].down();
         let other = Core::start(world.open(2).await.pool);
-        let the_same = other.queue(&Project::new("p").unwrap(), &QueueName::new("q").unwrap());
+        let the_same = the_queue(&other);
         Self { core, faults, queue, other: (other, the_same) }
     }
 
     async fn post(&self) -> Result<Vec<MessageId>, Error> {
-        let message = NewMessage::new(ContentType::Text, "body").unwrap();
-        self.core.post(&self.queue, vec![message], None).await
+        post(&self.core, &self.queue).await
     }
 }
 

@@ -3,10 +3,9 @@
 use tokio::time::{Instant, sleep};
 
 use super::stage::Stage;
-use super::{World, millis};
+use super::{World, millis, the_queue};
 use crate::driver::Core;
 use crate::id::NodeId;
-use crate::name::{Project, QueueName};
 use crate::queue::ClaimOptions;
 
 #[tokio::test(start_paused = true)]
@@ -14,10 +13,7 @@ async fn messages_that_somebody_else_turns_out_to_hold_are_conflicts() {
     let world = World::new(3);
     let stage = Stage::new(&world).await;
     let replicas = [stage.at(1, 11), stage.at(2, 12), stage.at(3, 13)];
-    for at in replicas {
-        stage.written(at).await;
-    }
-    stage.manifest(&replicas, |_| ()).await;
+    stage.closed_on(&replicas).await;
     // The picker does not know of it.
     stage.hold(replicas[1], 0).await;
     let claim = stage.core.claim(&stage.queue, &ClaimOptions::default()).await.unwrap().unwrap();
@@ -31,10 +27,7 @@ async fn a_segment_of_which_nothing_is_left_is_counted_as_lost() {
     let world = World::new(5);
     let stage = Stage::new(&world).await;
     let replicas = [stage.at(4, 11), stage.at(5, 12)];
-    for at in replicas {
-        stage.written(at).await;
-    }
-    stage.manifest(&replicas, |_| ()).await;
+    stage.closed_on(&replicas).await;
     stage.core.count_messages().await;
     let census = stage.core.latest_census().unwrap();
     assert_eq!((census.segments_closed, census.segments_under_replicated), (1, 1));
@@ -58,12 +51,9 @@ async fn a_queue_that_others_deleted_is_not_counted_as_short_of_copies() {
     let world = World::new(4);
     let stage = Stage::new(&world).await;
     let replicas = [stage.at(1, 11), stage.at(2, 12), stage.at(4, 13)];
-    for at in replicas {
-        stage.written(at).await;
-    }
-    stage.manifest(&replicas, |_| ()).await;
+    stage.closed_on(&replicas).await;
     let witness = Core::start(world.open(2).await.pool);
-    let queue = witness.queue(&Project::new("p").unwrap(), &QueueName::new("q").unwrap());
+    let queue = the_queue(&witness);
     assert!(witness.manifests.read(&queue).await.unwrap().is_some());
     let cookie = witness.pool.cookie(NodeId(4)).unwrap();
 

@@ -1,9 +1,11 @@
-//! What joining replicas are told of operations on full ones.
+//! Operations that all full replicas must take: who is dropped, and what joining ones are told of them.
 
 use super::World;
 use super::stage::{NO, Stage};
 use crate::driver::delete::Ending;
 use crate::node::{Guard, Role};
+use crate::protocol::manifest::Standing;
+use crate::queue::ClaimOptions;
 
 /// Q1: a joining replica remembers a delete of a block to come without looking at claims, so it
 /// must not hear of one that was refused.
@@ -25,4 +27,20 @@ async fn a_refused_delete_ends_nothing_on_a_joining_replica() {
     assert_eq!(endings, [Ending::Claimed, Ending::Deleted]);
     stage.until_full(joining).await;
     assert_eq!(stage.present(joining).await, [true, false]);
+}
+
+/// The picker is not asked to hold what it picked, so its answer tells nothing of the present: a moment in
+/// which the process reaches nobody would look like the other replica's death.
+#[tokio::test(start_paused = true)]
+async fn nobody_is_dropped_on_the_word_of_a_picker_that_was_not_asked() {
+    let world = World::new(3);
+    let stage = Stage::new(&world).await;
+    stage.closed_on(&[stage.at(1, 11), stage.at(2, 12)]).await;
+    stage.faults[1].lose_requests(1);
+    let claim = stage.core.claim(&stage.queue, &ClaimOptions::default()).await.unwrap().unwrap();
+    assert_eq!(claim.messages.len(), 2);
+    let segment = stage.segment().await;
+    let dropped =
+        segment.replicas.iter().filter(|r| r.placement.0 < 20 && r.standing != Standing::Full);
+    assert_eq!(dropped.count(), 0, "{segment:?}");
 }

@@ -7,8 +7,10 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 
 use crate::config::Config;
+use crate::driver::{Core, QueueState};
 use crate::env::Env;
 use crate::error::Error;
+use crate::name::{Project, QueueName};
 use crate::node::Node;
 use crate::node::faulty::{Faults, FaultyNode};
 use crate::node::memory::MemoryNode;
@@ -138,6 +140,11 @@ async fn count(pool: &Pool, register: &str) -> Result<u64, Error> {
             Ok(Change::Write { value, listed: true, out: sum })
         })
         .await
+}
+
+/// The one queue that most tests need.
+fn the_queue(core: &Core) -> Arc<QueueState> {
+    core.queue(&Project::new("p").unwrap(), &QueueName::new("q").unwrap())
 }
 
 /// Nodes that were not given are not reached.

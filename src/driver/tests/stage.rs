@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, sleep};
 
-use super::{World, millis};
+use super::{World, millis, the_queue};
 use crate::block::Block;
 use crate::config::Config;
 use crate::driver::ask::ask;
@@ -15,7 +15,7 @@ use crate::id::{
     Version,
 };
 use crate::message::{ContentType, NewMessage};
-use crate::name::{Project, QueueName};
+use crate::node::faulty::Faults;
 use crate::node::{
     Append, Appended, Coverage, Delete, Deleted, Got, Guard, Held, Hold, Op, Open, Role, SegmentOf,
 };
@@ -29,6 +29,8 @@ pub(super) const PRODUCER: ProducerId = ProducerId(9);
 pub(super) struct Stage {
     pub(super) core: Arc<Core>,
     pub(super) queue: Arc<QueueState>,
+    /// Of its wires, by node.
+    pub(super) faults: Vec<Faults>,
 }
 
 impl Stage {
@@ -41,8 +43,8 @@ impl Stage {
         set(&mut config);
         let process = world.open_with(1, config, |_| ()).await.unwrap();
         let core = Core::start(process.pool.clone());
-        let queue = core.queue(&Project::new("p").unwrap(), &QueueName::new("q").unwrap());
-        Self { core, queue }
+        let queue = the_queue(&core);
+        Self { core, queue, faults: process.faults }
     }
 
     pub(super) fn at(&self, node: u16, placement: u64) -> ReplicaAt {
@@ -69,6 +71,14 @@ impl Stage {
         let seal = Op::Seal { at, by: self.core.pool.me() };
         ask::<Coverage>(&self.core.pool, at.cookie.node, seal).await.unwrap();
         self.tell_end(at).await;
+    }
+
+    /// The segment is closed, and these replicas have everything.
+    pub(super) async fn closed_on(&self, replicas: &[ReplicaAt]) {
+        for at in replicas {
+            self.written(*at).await;
+        }
+        self.manifest(replicas, |_| ()).await;
     }
 
     pub(super) async fn tell_end(&self, at: ReplicaAt) {
