@@ -44,11 +44,25 @@ pub(in crate::node::redis) fn replies<'a>(
     if all.len() != ops.len() {
         return Err(format!("{} answers to {} operations", all.len(), ops.len()));
     }
-    ops.map(|op| match all.next()? {
-        array @ Value::Array(_) => answered(op, Items::of(array)?),
-        brief => briefly(op, brief),
-    })
-    .collect()
+    ops.map(|op| told(op, all.next()?)).collect()
+}
+
+/// What was said of one operation. The quick way is brief: all is held, all has ended, where the picked
+/// messages are.
+fn told(op: &Op, value: Value) -> Result<Fetched, Wrong> {
+    Ok(Fetched::Reply(match (op, value) {
+        (Op::Hold(hold), Value::Int(_)) => {
+            Reply::Held(Held { each: vec![HoldStatus::Held; hold.refs.len()] })
+        }
+        (Op::Delete(delete), Value::Int(live)) => Reply::Deleted(Deleted {
+            each: vec![DeleteStatus::Ended; delete.refs.len()],
+            live: live.try_into().map_err(|_| "a number is out of range")?,
+        }),
+        (Op::Pick(pick), Value::BulkString(packed)) => {
+            return Slices::unpack(pick, &packed).map(Fetched::Again);
+        }
+        (op, value) => return answered(op, Items::of(value)?),
+    }))
 }
 
 fn answered(op: &Op, mut items: Items) -> Result<Fetched, Wrong> {
@@ -62,23 +76,6 @@ fn answered(op: &Op, mut items: Items) -> Result<Fetched, Wrong> {
             refusal(word, &mut items).map(|refused| Fetched::Reply(Reply::Refused(refused)))
         }
     }
-}
-
-/// What the quick way answers: all is held, all has ended, where the picked messages are.
-fn briefly(op: &Op, value: Value) -> Result<Fetched, Wrong> {
-    Ok(Fetched::Reply(match (op, value) {
-        (Op::Hold(hold), Value::Int(_)) => {
-            Reply::Held(Held { each: vec![HoldStatus::Held; hold.refs.len()] })
-        }
-        (Op::Delete(delete), Value::Int(live)) => Reply::Deleted(Deleted {
-            each: vec![DeleteStatus::Ended; delete.refs.len()],
-            live: live.try_into().map_err(|_| "a number is out of range")?,
-        }),
-        (Op::Pick(pick), Value::BulkString(packed)) => {
-            return Slices::unpack(pick, &packed).map(Fetched::Again);
-        }
-        (_, other) => return Items::of(other).map(|_| Fetched::Reply(Reply::Done)),
-    }))
 }
 
 fn answer(op: &Op, items: &mut Items) -> Result<Reply, Wrong> {

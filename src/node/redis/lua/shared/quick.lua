@@ -73,3 +73,13 @@ local function quick_records(b, first, last)
   local from = first > 0 and 8 + 16 * first or 24
   return b.whole and call('GETRANGE', b.key, text(from), text(39 + 16 * last))
 end
+
+-- Answers the operations of the call, each of so many arguments, up to the first that is to go the
+-- full way.
+local function quick_all(one, arguments)
+  while at <= #ARGV do
+    local reply = one()
+    if not reply then break end
+    replies[#replies + 1], at = reply, at + arguments
+  end
+end

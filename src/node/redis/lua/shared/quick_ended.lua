@@ -37,11 +37,7 @@ end
 if held_numbers then
   given, live, held = unpack('<I8I4I4', held_numbers, 9)
   weight, waste = unpack('<I6I4', held_numbers, 53)
-  while at <= #ARGV do
-    local reply = quick_delete()
-    if not reply then break end
-    replies[#replies + 1], at = reply, at + 5
-  end
+  quick_all(quick_delete, 5)
   if #changed > 0 then
     for _, b in ipairs(changed) do quick_ended(b) end
     local fields = {}

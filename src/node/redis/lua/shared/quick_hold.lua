@@ -19,15 +19,9 @@ local function quick_hold()
 end
 
 if held_numbers then
-  while at <= #ARGV do
-    local reply = quick_hold()
-    if not reply then break end
-    replies[#replies + 1], at = reply, at + 6
-  end
+  quick_all(quick_hold, 6)
   if added > 0 then
-    quick_save()
-    local held = pack('<I4', unpack('<I4', held_numbers, 21) + added)
-    call('HSET', prefix .. ':m', 'h', held_numbers:sub(1, 20) .. held .. held_numbers:sub(25))
+    call('HSET', prefix .. ':m', 'h', quick_save() .. held_numbers:sub(25))
   end
 end
 if at > #ARGV then return replies end

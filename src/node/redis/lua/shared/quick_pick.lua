@@ -70,15 +70,9 @@ if held_numbers and call('EXISTS', spread(special)) == 0
   and #call('ZRANGEBYSCORE', prefix .. ':d', '-inf', now, 'LIMIT', 0, 1) == 0 then
   cursor, picks = unpack('<I8I4', held_numbers, 37)
   arrived = unpack('<I4', held_numbers, 5)
-  while at <= #ARGV do
-    local reply = quick_pick()
-    if not reply then break end
-    replies[#replies + 1], at = reply, at + 6
-  end
+  quick_all(quick_pick, 6)
   if added > 0 then
-    quick_save()
-    local held = pack('<I4', unpack('<I4', held_numbers, 21) + added)
-    call('HSET', prefix .. ':m', 'h', held_numbers:sub(1, 20) .. held .. held_numbers:sub(25, 36)
+    call('HSET', prefix .. ':m', 'h', quick_save() .. held_numbers:sub(25, 36)
       .. pack('<I8I4', cursor, picks) .. held_numbers:sub(49))
   end
 end
