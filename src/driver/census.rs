@@ -110,12 +110,13 @@ impl Core {
             return;
         }
         let outdated = queues.filter(|queue| self.manifests.cached(queue).is_none()).take(AT_ONCE);
-        let read = outdated.map(|queue| async move { self.manifests.read(&queue).await.err() });
-        let read: Vec<_> = read.collect();
-        let failed = futures_util::stream::iter(read).buffer_unordered(TOGETHER);
-        if let Some(error) = failed.filter_map(std::future::ready).collect::<Vec<_>>().await.pop() {
-            tracing::debug!(%error, "segments are counted as they were known");
-        }
+        let outdated: Vec<_> = outdated.collect();
+        let read = |queue: Arc<QueueState>| async move {
+            if let Err(error) = self.manifests.read(&queue).await {
+                tracing::debug!(queue = queue.name, %error, "it is counted as it was known");
+            }
+        };
+        futures_util::stream::iter(outdated).for_each_concurrent(TOGETHER, read).await;
     }
 
     /// The latest count, with its age as of now. Segments are counted anew each time: that asks

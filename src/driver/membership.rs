@@ -156,21 +156,21 @@ impl Core {
         }
         match standing(&view, name, identity) {
             Standing::Member(node) => {
-                is_after(known, life_of(&view, node), *asked);
+                is_after(known, life_of(&view, node), *asked, Duration::ZERO);
                 self.bind(node, index)?;
                 if *quick {
                     self.nodes.cleared(index, identity);
                 }
                 Ok(())
             }
-            Standing::Awaited(node) | Standing::Stranger(node) => {
+            stranger @ (Standing::Awaited(node) | Standing::Stranger(node)) => {
                 let life = life_of(&view, node);
-                // Another process may be about to begin it.
-                let begun = match standing(&view, name, identity) {
-                    Standing::Awaited(_) => asked.checked_sub(BEGIN).unwrap_or(*asked),
-                    _ => *asked,
+                let pause = match stranger {
+                    // Another process may be about to begin it.
+                    Standing::Awaited(_) => BEGIN,
+                    _ => Duration::ZERO,
                 };
-                match is_after(known, life, begun) {
+                match is_after(known, life, *asked, pause) {
                     true => self.admit(index, told, Some((node, life))).await,
                     false => Ok(()),
                 }
@@ -258,12 +258,12 @@ fn life_of(view: &PoolView, node: NodeId) -> Incarnation {
     view.nodes.get(&node).map_or(Incarnation(0), |entry| entry.incarnation)
 }
 
-/// Whether a question was asked after this process had heard of a node's present life. The answer to an
-/// earlier one may be older than that life: who took it for the present would end a life that
-/// others have filled since.
-fn is_after(known: &mut Known, life: Incarnation, asked: Instant) -> bool {
+/// Whether a question was asked after this process had heard of a node's present life, and so long after. The
+/// answer to an earlier one may be older than that life: who took it for the present would end a
+/// life that others have filled since.
+fn is_after(known: &mut Known, life: Incarnation, asked: Instant, pause: Duration) -> bool {
     match *known {
-        Some((before, since)) if before == life => asked >= since,
+        Some((before, since)) if before == life => asked >= since + pause,
         _ => {
             *known = Some((life, Instant::now()));
             false

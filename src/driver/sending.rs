@@ -76,9 +76,6 @@ pub(crate) struct Sender {
     thin_looks: u32,
     note_at: Instant,
     trouble: Option<String>,
-    /// The lowest block that a replica refused for good: it and all after it were never on all
-    /// replicas.
-    refused_from: Option<u32>,
     /// The last block held one post only.
     alone: bool,
     /// Attempts to go on that failed since the last one that did not.
@@ -120,7 +117,6 @@ impl Sender {
             thin_looks: 0,
             note_at: now,
             trouble: None,
-            refused_from: None,
             alone: false,
             failures: 0,
             events: FuturesUnordered::new(),
@@ -419,7 +415,7 @@ impl Sender {
                 }
                 if let Failure::Refused(_) = &failure {
                     self.core.manifests.forget(&self.queue);
-                    self.refused_from = Some(self.refused_from.map_or(block, |b| b.min(block)));
+                    self.flight.refused(block);
                 }
                 self.trouble = Some(failure.to_string());
             }
@@ -463,28 +459,29 @@ impl Sender {
         self.failures = 0;
         let copies_min = self.core.pool.config().copies_min;
         let me = self.core.pool.me();
-        let refused_from = self.refused_from.take();
-        let fate = |block| match manifest.generation == here.generation {
+        let fate = |flight: &Flight<Load>, block| match manifest.generation == here.generation {
             true => manifest.fate(here.no, me, block, copies_min),
             // The queue was deleted and created again. What some replica refused was never read by
             // anybody; of the rest nobody can say.
-            false if refused_from.is_some_and(|from| block >= from) => Fate::Void,
+            false if flight.was_refused(block) => Fate::Void,
             false => Fate::Forgotten,
         };
-        if self.flight.blocks().any(|block| fate(block) == Fate::Forgotten) {
+        if self.flight.blocks().any(|block| fate(&self.flight, block) == Fate::Forgotten) {
             // The segment was left long ago, and its replicas tell all that can still be told.
             self.hear_out(here.no).await;
         }
         self.events.clear();
         let flight = std::mem::replace(&mut self.flight, Flight::after(0, 0));
-        let nowhere: Vec<bool> = flight.blocks().map(|block| flight.is_nowhere(block)).collect();
-        let mut void = VecDeque::new();
-        for ((block, mut load), is_nowhere) in flight.land().into_iter().zip(nowhere) {
-            load.flying = None;
-            let fate = match fate(block) {
-                Fate::Forgotten if is_nowhere => Fate::Void,
+        let fates: Vec<Fate> = flight
+            .blocks()
+            .map(|block| match fate(&flight, block) {
+                Fate::Forgotten if flight.is_nowhere(block) => Fate::Void,
                 fate => fate,
-            };
+            })
+            .collect();
+        let mut void = VecDeque::new();
+        for ((block, mut load), fate) in flight.land().into_iter().zip(fates) {
+            load.flying = None;
             match fate {
                 Fate::Counts => {
                     tell(&self.core, &self.queue, &load, here.generation, here.no, block);

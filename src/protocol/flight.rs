@@ -14,6 +14,9 @@ pub(crate) struct Flight<T> {
     sent: VecDeque<Sent<T>>,
     /// The last block of this flight that each replica took, or may have taken without saying so.
     reached: Vec<u32>,
+    /// The lowest block that a replica refused for good: it and all after it were never on all
+    /// replicas.
+    refused_from: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -30,7 +33,8 @@ const RESENDS: u32 = 5;
 impl<T> Flight<T> {
     /// Nothing in flight on `replicas` replicas, going on after block `acked`.
     pub(crate) fn after(acked: u32, replicas: usize) -> Self {
-        Self { replicas, next: acked + 1, sent: VecDeque::new(), reached: vec![0; replicas] }
+        let (sent, reached) = (VecDeque::new(), vec![0; replicas]);
+        Self { replicas, next: acked + 1, sent, reached, refused_from: None }
     }
 
     /// Takes off with the next block; returns its number.
@@ -63,6 +67,16 @@ impl<T> Flight<T> {
         if let Some(reached) = self.reached.get_mut(replica) {
             *reached = block.max(*reached);
         }
+    }
+
+    /// A replica refused a block for good.
+    pub(crate) fn refused(&mut self, block: u32) {
+        self.refused_from = Some(self.refused_from.map_or(block, |from| from.min(block)));
+    }
+
+    /// Whether a block was never on all replicas, since one refused it or one before it.
+    pub(crate) fn was_refused(&self, block: u32) -> bool {
+        self.refused_from.is_some_and(|from| block >= from)
     }
 
     /// Whether no replica can have a block, given that all who were asked have answered or never
@@ -178,6 +192,16 @@ mod tests {
         assert!(flight.is_nowhere(2));
         flight.maybe_taken(2, 1);
         assert!(!flight.is_nowhere(2));
+    }
+
+    #[test]
+    fn what_comes_behind_a_refused_block_was_never_everywhere() {
+        let mut flight: Flight<char> = Flight::after(0, 2);
+        assert!(!flight.was_refused(1));
+        flight.refused(3);
+        flight.refused(2);
+        flight.refused(4);
+        assert_eq!([1, 2, 3].map(|block| flight.was_refused(block)), [false, true, true]);
     }
 
     #[test]
