@@ -77,6 +77,8 @@ const KEEPING: [Kind; 18] = [
     Kind::TwoAdmins,
 ];
 
+/// Faults of nodes at least.
+const LEAST: usize = 3;
 /// Faults at most: nodes that lie may keep clients from calling often enough.
 const MOST: u32 = 40;
 /// How long it is waited for what was lost to be made good.
@@ -104,8 +106,7 @@ impl Schedule {
     pub(crate) async fn run(mut self) {
         let mut done = 0;
         let mut harsh = self.world.plan.is_harsh;
-        while done < MOST && (done < self.world.plan.faults || self.calls() < self.world.plan.calls)
-        {
+        while done < MOST && (done < self.world.plan.faults || !self.has_seen_enough()) {
             let pause = self.rng.u64(100..900);
             self.pass(pause).await;
             if harsh && done + 1 >= self.world.plan.faults {
@@ -119,8 +120,12 @@ impl Schedule {
         while self.running.join_next().await.is_some() {}
     }
 
-    fn calls(&self) -> usize {
-        self.world.recorder.entries().len()
+    /// Whether clients have called often enough, and enough went wrong with nodes: some faults are of
+    /// processes, or find nothing to harm.
+    fn has_seen_enough(&self) -> bool {
+        let entries = self.world.recorder.entries();
+        let of_nodes = entries.iter().filter(|entry| matches!(entry.what, What::Fault { .. }));
+        entries.len() >= self.world.plan.calls && of_nodes.count() >= LEAST
     }
 
     /// Lets time pass, and looks whether all is well meanwhile.
