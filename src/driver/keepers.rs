@@ -8,6 +8,7 @@
 //! lost on the way is in specs/registers.md.
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -81,32 +82,58 @@ impl Core {
 
     /// Does what is to be done now. Returns whether all keepers vote; if `complete`, they did.
     pub(crate) async fn mend_keepers(&self, complete: bool) -> Result<bool, Error> {
+        // Those that do not vote yet come first: without them there may be no majority that could
+        // decide anything, not even who follows them.
+        let present = if complete { Ok(true) } else { self.complete_keepers().await };
+        match self.change_keepers().await? {
+            true => self.complete_keepers().await,
+            false => present,
+        }
+    }
+
+    /// Decides the next set of keepers, if one is needed. Returns whether those that there are then
+    /// have to be completed: as soon as somebody else has decided a set, too, since what is being asked
+    /// of the keepers may wait for just that.
+    async fn change_keepers(&self) -> Result<bool, Error> {
+        let epoch = self.registers.keepers().epoch;
+        let is_over = || self.registers.keepers().epoch != epoch;
+        let mut decided = pin!(self.decide_keepers());
+        let mut troubled = false;
+        loop {
+            tokio::select! {
+                biased;
+                decided = &mut decided => return Ok(decided? || troubled || is_over()),
+                () = self.registers.trouble.notified() => troubled = true,
+            }
+            if is_over() {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Decides the next set of keepers, if one is needed; returns whether it did.
+    async fn decide_keepers(&self) -> Result<bool, Error> {
         let known = self.registers.keepers();
         let mut view = self.view();
         if view.keepers.epoch < known.epoch {
             view = self.refresh().await?;
         }
         let (usable, gone) = self.usable_and_gone();
-        let mut decided = false;
-        if view.next_keepers(&usable, &gone).is_some() {
-            // Processes notice the same thing at the same time; one of them is enough.
-            sleep(Duration::from_millis(self.env.random_below(5))).await;
-            decided = self
-                .change_view(|view| {
-                    if view.keepers.epoch != known.epoch {
-                        return Ok(false);
-                    }
-                    let Some(next) = view.next_keepers(&usable, &gone) else { return Ok(false) };
-                    tell(&view.keepers, &next);
-                    view.keepers = next;
-                    Ok(true)
-                })
-                .await?;
+        if view.next_keepers(&usable, &gone).is_none() {
+            return Ok(false);
         }
-        if complete && !decided && self.registers.keepers().epoch == known.epoch {
-            return Ok(true);
-        }
-        self.complete_keepers().await
+        // Processes notice the same thing at the same time; one of them is enough.
+        sleep(Duration::from_millis(self.env.random_below(5))).await;
+        self.change_view(|view| {
+            if view.keepers.epoch != known.epoch {
+                return Ok(false);
+            }
+            let Some(next) = view.next_keepers(&usable, &gone) else { return Ok(false) };
+            tell(&view.keepers, &next);
+            view.keepers = next;
+            Ok(true)
+        })
+        .await
     }
 
     /// Nodes that could be keepers, and nodes that have not answered for long.

@@ -37,6 +37,7 @@ impl Recorder {
     /// A call begins; `what` says what its outcome is if nobody ever hears of it.
     pub(crate) fn begin(&self, by: &str, queue: &str, what: What) -> Call {
         let began = self.now();
+        tell(began, "begins", &what);
         let (by, queue) = (by.to_owned(), queue.to_owned());
         let entry = Entry { by, began, ended: began, queue, what };
         Call { recorder: self.clone(), entry: Some(entry) }
@@ -71,8 +72,16 @@ impl Drop for Call {
     fn drop(&mut self) {
         if let Some(mut entry) = self.entry.take() {
             entry.ended = self.recorder.now();
+            tell(entry.ended, "ends", &entry.what);
             self.recorder.entries().push(entry);
         }
+    }
+}
+
+/// Faults stand in the log, too: between what the library says of them, and whatever breaks later.
+fn tell(at: u64, what_of_it: &str, what: &What) {
+    if let What::Fault { .. } | What::Disturbed { .. } = what {
+        tracing::debug!(at, ?what, "{what_of_it}");
     }
 }
 

@@ -491,7 +491,7 @@ impl Schedule {
     async fn lose_two(&mut self) {
         self.await_restoration(PATIENCE_MS).await;
         let nodes = self.world.no_keepers();
-        if nodes.len() < 2 {
+        if !self.restored || nodes.len() < 2 {
             return self.one().await;
         }
         self.restored = false;

@@ -210,6 +210,35 @@ async fn a_keeper_with_an_empty_memory_casts_no_vote() {
     assert_eq!(process.sum("r").await, 1);
 }
 
+/// One keeper is away for so long that its place is given away, and meanwhile a second one forgets. As
+/// the first comes back, it and the third decide the next set, in which only one votes yet, and whoever
+/// decided it dies. Others that hear of it must let the new keeper vote before they ask for
+/// anything else: without it there is no majority.
+#[tokio::test(start_paused = true)]
+async fn a_new_set_is_completed_before_it_is_asked_anything() {
+    for seed in 0..20 {
+        let world = World::new(5);
+        let (first, second) = (world.open(2 * seed).await, world.open(2 * seed + 1).await);
+        first.count("r").await.unwrap();
+        for wire in first.faults.iter().chain(&second.faults) {
+            wire.delay_before(millis(1));
+        }
+        first.faults[0].down();
+        second.faults[0].down();
+        sleep(millis(500)).await;
+        world.nodes[1].restart_empty();
+        sleep(millis(6_000 + 37 * seed)).await;
+        first.faults[0].up();
+        first.until("decided", |pool| pool.registers().keepers().epoch >= Epoch(3)).await;
+        first.faults.iter().for_each(Faults::down);
+        first.pool.close();
+        second.faults[0].up();
+        let took = healed(&second, 3).await;
+        assert!(took < millis(1_500), "it took {took:?}, seed {seed}");
+        assert_eq!(second.count("r").await.unwrap(), 2);
+    }
+}
+
 /// A process that slept while every keeper forgot and was filled again finds them all strangers:
 /// it looks for the newer set and does not take the pool for lost.
 #[tokio::test(start_paused = true)]
