@@ -48,8 +48,8 @@ pub(crate) struct Shared(Mutex<Known>);
 pub(crate) struct Known {
     /// Ids that were acked, with their queues.
     pub(crate) ids: Vec<(&'static str, MessageId)>,
-    /// Posts with keys: the key and the names of the messages.
-    pub(crate) keys: Vec<(String, Vec<String>)>,
+    /// Posts with keys.
+    pub(crate) keys: Vec<posting::Post>,
     /// Markers that were given, with their queues.
     pub(crate) markers: Vec<(&'static str, Marker)>,
     walks: u64,

@@ -16,7 +16,8 @@ const RECENT: usize = 12;
 const TRIES: u32 = 3;
 
 /// A post.
-struct Post {
+#[derive(Debug, Clone)]
+pub(crate) struct Post {
     queue: &'static str,
     names: Vec<String>,
     ttl: Duration,
@@ -79,13 +80,11 @@ async fn keyed(turn: Turn<'_>, mut post: Post) {
     {
         let mut known = turn.shared.known();
         let back = turn.rng.usize(..2 * RECENT);
-        if let Some((key, names)) = known.keys.iter().rev().take(RECENT).nth(back) {
-            post.names.clone_from(names);
-            post.key = Some(key.clone());
+        if let Some(before) = known.keys.iter().rev().take(RECENT).nth(back) {
+            post = before.clone();
         } else {
-            let key = format!("key-{}", post.names.first().map_or("", String::as_str));
-            known.keys.push((key.clone(), post.names.clone()));
-            post.key = Some(key);
+            post.key = Some(format!("key-{}", post.names.first().map_or("", String::as_str)));
+            known.keys.push(post.clone());
         }
     }
     for _ in 0..TRIES {
