@@ -113,6 +113,8 @@ pub(crate) struct QueueState {
     pub(crate) repairing: tokio::sync::Mutex<()>,
     /// When and why this process's latest repair of it failed; none if it did not.
     pub(crate) repair_failed: Mutex<Option<(tokio::time::Instant, String)>>,
+    /// Whether others are to save its segments that have lost all full replicas.
+    pub(crate) leave: Mutex<salvage::Leave>,
     /// The sender of this process's posts.
     pub(crate) post: Mutex<post::Outbox>,
     /// The producer of this process's posts with idempotency keys.
@@ -185,6 +187,7 @@ impl Core {
             moving: tokio::sync::Mutex::default(),
             repairing: tokio::sync::Mutex::default(),
             repair_failed: Mutex::default(),
+            leave: Mutex::default(),
             post: Mutex::default(),
             lane: once::Lane::default(),
             maybe_ended: Mutex::default(),

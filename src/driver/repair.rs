@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::ask::Failure;
 use super::filling::Job;
+use super::salvage::Leave;
 use super::{Core, QueueState, locked};
 use crate::error::Error;
 use crate::id::{Cookie, Generation, NodeId, SegmentNo};
@@ -92,6 +93,7 @@ impl Core {
                 Round::Mended => {}
                 Round::Whole => {
                     *locked(&queue.repair_failed) = None;
+                    *locked(&queue.leave) = Leave::default();
                     return rounds > 0;
                 }
                 Round::Failed(why) => {
