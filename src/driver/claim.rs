@@ -398,6 +398,7 @@ impl Core {
                 // The segment, or its replicas, may have left since the manifest was read.
                 Err(failures) => {
                     self.manifests.forget(queue);
+                    self.repair_soon(queue, id.segment);
                     let what = "no replica of the claim's segment answers";
                     looks.failed(manifest.version, unavailable(&queue.name, what, &failures));
                 }
