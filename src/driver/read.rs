@@ -26,6 +26,9 @@ use crate::token::{Marker, QueueTag};
 /// Bytes of bodies in one page.
 const PAGE_BYTES: u32 = 4 * 1024 * 1024;
 
+/// Why an open segment cannot be read on, most often.
+const SEALED_OR_SILENT: &str = "a replica is sealed or does not answer";
+
 /// A walk on its way.
 struct Walk {
     tag: QueueTag,
@@ -116,7 +119,9 @@ impl Core {
                         walk.enter(segment.no);
                     }
                     let step = match (segment.end.is_some(), &keepers_silent) {
-                        (false, _) => self.walk_open(queue, segment, &mut walk).await,
+                        (false, silent) => {
+                            self.walk_open(queue, segment, silent.is_some(), &mut walk).await
+                        }
                         (true, None) => self.walk_closed(queue, segment, &mut walk).await,
                         // Its replicas may have been dropped since: nobody can tell.
                         (true, Some(error)) => Err(error.copy()),
@@ -294,11 +299,14 @@ impl Core {
         }
     }
 
-    /// Walks the open segment: one replica is read, all others are asked what they cover.
+    /// Walks the open segment: one replica is read, all others are asked what they cover. By a
+    /// manifest that `is_old` it may have been closed long ago, and messages deleted by others than
+    /// the replica that is read: then a page counts only if all say that it is not sealed (Q8).
     async fn walk_open(
         self: &Arc<Self>,
         queue: &Arc<QueueState>,
         segment: &Segment,
+        is_old: bool,
         walk: &mut Walk,
     ) -> Result<Step, Error> {
         let mut replicas = self.addresses(segment, Standing::Full);
@@ -332,6 +340,9 @@ impl Core {
             from = page.next;
             let unsealed = page.coverage.sealed.is_none()
                 && probes.iter().all(|p| p.as_ref().is_ok_and(|c| c.sealed.is_none()));
+            if is_old && !unsealed {
+                return self.resolve(queue, segment, SEALED_OR_SILENT).await;
+            }
             complete &= unsealed;
             let acked = noted(&page.coverage.producers);
             let probed = first_round.take().unwrap_or_else(|| on_all(&page.coverage, &probes));
@@ -357,10 +368,7 @@ impl Core {
                     (true, _) => Ok(Step::Stop),
                     // What waits for an earlier round may not have to wait any longer.
                     (false, true) => Ok(Step::Again),
-                    (false, false) => {
-                        let why = "a replica is sealed or does not answer";
-                        self.resolve(queue, segment, why).await
-                    }
+                    (false, false) => self.resolve(queue, segment, SEALED_OR_SILENT).await,
                 };
             }
         }

@@ -1,22 +1,23 @@
 //! What is asked of a segment that is being closed: it is answered once the end was decided.
 
-use super::{World, nobody, the_queue};
+use super::{World, millis, nobody, the_queue};
 use crate::config::Config;
 use crate::driver::{Core, QueueState};
 use crate::env::Env;
-use crate::error::{Error, Outcome};
+use crate::error::{Error, ErrorKind, Outcome};
 use crate::id::{ProducerId, ReplicaAt};
 use crate::message::{ContentType, NewMessage};
 use crate::node::faulty::Faults;
 use crate::node::memory::MemoryNode;
 use crate::node::{Node, NodeError, Op, Reply, Watch};
 use crate::pool::Pool;
-use crate::queue::Metadata;
+use crate::queue::{ListOptions, Metadata};
 use crate::token::MessageId;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::time::sleep;
 
 /// Segments that are closed under those who count, one after the other.
 const CLOSED: usize = 6;
@@ -162,4 +163,42 @@ async fn nobody_knows_of_a_post_that_some_replica_took_of_a_segment_long_left() 
     stale.faults.iter().for_each(|faults| faults.delay_after(Duration::from_millis(20)));
     let error = stale.post().await.unwrap_err();
     assert_eq!(error.outcome(), Outcome::Unknown, "{error}");
+}
+
+/// What a process lists that reaches no node but one, and knows a segment as open which others have
+/// closed since, to delete its message; that node was left out of the delete, or of both.
+async fn listed_without_keepers(is_sealed: bool) -> Result<usize, Error> {
+    let world = World::new(3);
+    let (core, faults, queue, ids) = posted(&world).await;
+    // Every replica hears that the post was acknowledged.
+    sleep(millis(100)).await;
+    let no = ids[0].segment;
+    let process = world.open(2).await;
+    let other = Core::start(process.pool);
+    let the_same = the_queue(&other);
+    faults[0].down();
+    faults[1].down();
+    if is_sealed {
+        other.move_on(&the_same, no, "a test says so").await.unwrap();
+    }
+    process.faults[2].down();
+    assert!(other.delete_one(&the_same, &ids[0], None).await.unwrap());
+    // What is known of the queue is not fresh any more.
+    sleep(millis(2_000)).await;
+    let known = core.manifests.old(&queue).unwrap();
+    assert!(known.open_segment().is_some_and(|open| open.no == no), "{known:?}");
+    let listed = core.list(&queue, &ListOptions::default()).await;
+    listed.map(|page| page.messages.len())
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_keepers_nothing_is_listed_from_a_replica_that_missed_a_delete() {
+    let error = listed_without_keepers(true).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_keepers_nothing_is_listed_from_a_replica_that_missed_the_end_of_its_segment() {
+    let error = listed_without_keepers(false).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
 }
