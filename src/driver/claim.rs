@@ -25,7 +25,7 @@ use crate::protocol::frontier::minimum;
 use crate::protocol::manifest::{Manifest, Segment, Standing};
 use crate::queue::{Claim, ClaimOptions};
 use crate::time::millis;
-use crate::token::ClaimId;
+use crate::token::{ClaimId, QueueTag};
 
 /// Segments that one pick looks at.
 const PICK_SEGMENTS: usize = 64;
@@ -37,6 +37,8 @@ const DOUBLINGS: u32 = 5;
 
 /// A pick that found something.
 struct Found {
+    /// Of the life in which it was picked.
+    tag: QueueTag,
     segment: Segment,
     picker: ReplicaAt,
     fencing: Fencing,
@@ -100,7 +102,7 @@ impl Core {
             let most = wish.limit << fruitless;
             if let Some(found) = self.pick(queue, &manifest, wish, most, deadline, left).await? {
                 let segment = found.segment.clone();
-                match self.grant(queue, &manifest, wish, found, deadline).await {
+                match self.grant(queue, wish, found, deadline).await {
                     Ok(Some(claim)) => return Ok(Some(claim)),
                     Ok(None) => {
                         // Another replica may know of a claim that has not ended there yet: what
@@ -180,7 +182,8 @@ impl Core {
                 };
                 match settled {
                     Ok(picked) => {
-                        if let Some(found) = found(&group, picked) {
+                        let tag = self.tag(queue, manifest.generation);
+                        if let Some(found) = found(tag, &group, picked) {
                             return Ok(Some(found));
                         }
                     }
@@ -247,16 +250,15 @@ impl Core {
     async fn grant(
         self: &Arc<Self>,
         queue: &Arc<QueueState>,
-        manifest: &Arc<Manifest>,
         wish: Wish,
         found: Found,
         deadline: Instant,
     ) -> Result<Option<Claim>, Error> {
-        let no = found.segment.no;
+        let (tag, no) = (found.tag, found.segment.no);
         let refs: Vec<MessageRef> = found.entries.iter().map(|entry| entry.at).collect();
         let picker = (found.picker, found.segment.version);
         let holds = Holds { wish, fencing: found.fencing, refs: &refs, picker };
-        let answers = match self.spread(queue, no, deadline, &holds).await? {
+        let answers = match self.spread(queue, tag, no, deadline, &holds).await? {
             Spread::Answered(answers) => answers,
             Spread::Absent | Spread::Open => return Ok(None),
         };
@@ -295,12 +297,11 @@ impl Core {
         }
         if !half_done.is_empty() {
             // What is not finished was told to nobody: whoever meets it next finishes it.
-            let _: bool = self.finish(queue, no, &half_done, deadline).await?;
+            let _: bool = self.finish(queue, tag, no, &half_done, deadline).await?;
         }
         if granted.is_empty() {
             return Ok(None);
         }
-        let tag = self.tag(queue, manifest.generation);
         let id = ClaimId { tag, segment: no, claim: wish.claim, fencing: found.fencing };
         let held_by = Some((wish.claim, found.fencing));
         let messages = granted
@@ -446,14 +447,14 @@ impl Core {
         self.read_claim(queue, id).await?;
         let deadline = Instant::now() + self.pool.config().deadline;
         let renewals = Renewals { id: *id, ttl_ms, grace_ms };
-        let spread = self.spread(queue, id.segment, deadline, &renewals).await?;
+        let spread = self.spread(queue, id.tag, id.segment, deadline, &renewals).await?;
         match spread {
             Spread::Answered(answers) if answers.each.iter().all(|(_, a)| a.is_ok()) => Ok(()),
             Spread::Answered(answers) => {
                 if answers.each.iter().any(|(_, answer)| answer.is_ok()) {
                     // Their clocks differ. It is over, so it must not go on where it was renewed.
                     let releases = Releases { claim: id.claim };
-                    self.spread(queue, id.segment, deadline, &releases).await.ok();
+                    self.spread(queue, id.tag, id.segment, deadline, &releases).await.ok();
                 }
                 Err(no_claim(id))
             }
@@ -473,8 +474,8 @@ impl Core {
             Ok(_) | Err(_) => {}
         }
         let deadline = Instant::now() + self.pool.config().deadline;
-        let _: Spread<()> =
-            self.spread(queue, id.segment, deadline, &Releases { claim: id.claim }).await?;
+        let releases = Releases { claim: id.claim };
+        let _: Spread<()> = self.spread(queue, id.tag, id.segment, deadline, &releases).await?;
         queue.has_news();
         Ok(())
     }
@@ -515,10 +516,11 @@ fn groups(manifest: &Manifest, pool: crate::id::PoolId, until: Option<SegmentNo>
     groups
 }
 
-fn found(group: &Group, picked: Picked) -> Option<Found> {
+fn found(tag: QueueTag, group: &Group, picked: Picked) -> Option<Found> {
     let (placement, fencing) = picked.on?;
     let segment = group.segments.iter().find(|s| first_placement(s) == Some(placement))?;
     Some(Found {
+        tag,
         segment: segment.clone(),
         picker: ReplicaAt { cookie: group.cookie, placement },
         fencing,

@@ -134,7 +134,7 @@ impl Core {
         let deadline = Instant::now() + self.pool.config().deadline;
         for (no, wanted) in by_segment {
             let refs: Vec<MessageRef> = wanted.iter().map(|(_, at)| *at).collect();
-            let ended = self.delete_in(queue, no, &refs, guard, deadline).await?;
+            let ended = self.delete_in(queue, tag, no, &refs, guard, deadline).await?;
             for ((place, _), ending) in wanted.iter().zip(ended) {
                 if let Some(slot) = endings.get_mut(*place) {
                     *slot = ending;
@@ -170,6 +170,7 @@ impl Core {
     async fn delete_in(
         self: &Arc<Self>,
         queue: &Arc<QueueState>,
+        tag: QueueTag,
         no: SegmentNo,
         refs: &[MessageRef],
         guard: Guard,
@@ -177,17 +178,17 @@ impl Core {
     ) -> Result<Vec<Ending>, Error> {
         let deletes = Deletes { refs, guard, before: Before::of(refs.len()) };
         loop {
-            let endings = match self.spread(queue, no, deadline, &deletes).await? {
+            let endings = match self.spread(queue, tag, no, deadline, &deletes).await? {
                 Spread::Absent => vec![Ending::Absent; refs.len()],
                 Spread::Open => {
-                    if self.may_be_in_open(queue, no, refs).await? {
+                    if self.may_be_in_open(queue, tag, no, refs).await? {
                         self.move_on(queue, no, "a message in it is deleted").await?;
                         continue;
                     }
                     vec![Ending::Absent; refs.len()]
                 }
                 Spread::Answered(answers) => {
-                    match self.conclude(queue, no, refs, answers, deadline).await? {
+                    match self.conclude(queue, tag, no, refs, answers, deadline).await? {
                         Some(endings) => endings,
                         // The replica that took it speaks for nobody any more.
                         None if Instant::now() < deadline => continue,
@@ -209,10 +210,13 @@ impl Core {
     async fn may_be_in_open(
         self: &Arc<Self>,
         queue: &Arc<QueueState>,
+        tag: QueueTag,
         no: SegmentNo,
         refs: &[MessageRef],
     ) -> Result<bool, Error> {
-        let Some(manifest) = self.manifests.read(queue).await? else { return Ok(false) };
+        let now = self.manifests.read(queue).await?;
+        let now = now.filter(|now| self.tag(queue, now.generation) == tag);
+        let Some(manifest) = now else { return Ok(false) };
         let Some(segment) = manifest.segment(no) else { return Ok(false) };
         for replica in segment.full() {
             let at = replica.at(self.pool.id());
@@ -229,6 +233,7 @@ impl Core {
     async fn conclude(
         self: &Arc<Self>,
         queue: &Arc<QueueState>,
+        tag: QueueTag,
         no: SegmentNo,
         refs: &[MessageRef],
         answers: Answers<Deleted>,
@@ -251,7 +256,8 @@ impl Core {
             }
             endings.push(ending);
         }
-        let finished = half_done.is_empty() || self.finish(queue, no, &half_done, deadline).await?;
+        let finished =
+            half_done.is_empty() || self.finish(queue, tag, no, &half_done, deadline).await?;
         Ok(finished.then_some(endings))
     }
 
@@ -260,11 +266,14 @@ impl Core {
     pub(crate) async fn finish(
         self: &Arc<Self>,
         queue: &Arc<QueueState>,
+        tag: QueueTag,
         no: SegmentNo,
         half_done: &[(MessageRef, Placement)],
         deadline: Instant,
     ) -> Result<bool, Error> {
-        let Some(manifest) = self.manifests.read(queue).await? else { return Ok(true) };
+        let now = self.manifests.read(queue).await?;
+        let now = now.filter(|now| self.tag(queue, now.generation) == tag);
+        let Some(manifest) = now else { return Ok(true) };
         let Some(segment) = manifest.segment(no) else { return Ok(true) };
         let mut all = true;
         let mut refs = Vec::new();
@@ -276,7 +285,7 @@ impl Core {
         }
         if !refs.is_empty() {
             let deletes = Deletes { refs: &refs, guard: Guard::Always, before: Mutex::default() };
-            self.spread(queue, no, deadline, &deletes).await?;
+            self.spread(queue, tag, no, deadline, &deletes).await?;
         }
         Ok(all)
     }

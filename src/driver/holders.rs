@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::id::{Cookie, ReplicaAt, SegmentNo, Version};
 use crate::node::{Coverage, Op, Refusal};
 use crate::protocol::manifest::{Manifest, Segment, Standing};
+use crate::token::QueueTag;
 
 /// How long to wait before an attempt that somebody else's change made fail is made again.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(2);
@@ -31,7 +32,7 @@ pub(crate) struct Answers<T> {
 pub(crate) enum Spread<T> {
     /// Every full replica answered, enough of them.
     Answered(Answers<T>),
-    /// The segment is not there: it left, or was lost, or never was.
+    /// The segment is not there: it left, or was lost, or never was, or that life of the queue ended.
     Absent,
     /// The segment is still open.
     Open,
@@ -80,19 +81,21 @@ enum Verdict<T> {
 }
 
 impl Core {
-    /// Sends an operation to all full replicas of a closed segment, and then to the joining ones.
+    /// Sends an operation to all full replicas of a closed segment, and then to the joining ones. The
+    /// number alone does not name it: each life of the queue has its own, with the same names in it.
     ///
     /// # Errors
     /// `Unavailable` if too few replicas hold it before `deadline`: some may.
     pub(crate) async fn spread<E: Everywhere>(
         self: &Arc<Self>,
         queue: &Arc<QueueState>,
+        tag: QueueTag,
         no: SegmentNo,
         deadline: Instant,
         what: &E,
     ) -> Result<Spread<E::Answer>, Error> {
         let mut tried = false;
-        let spread = self.try_spread(queue, no, deadline, what, &mut tried).await;
+        let spread = self.try_spread(queue, tag, no, deadline, what, &mut tried).await;
         // Whatever kept it from being repeated, an attempt may have taken effect.
         spread.map_err(|error| if tried { error.unknown() } else { error })
     }
@@ -100,16 +103,19 @@ impl Core {
     async fn try_spread<E: Everywhere>(
         self: &Arc<Self>,
         queue: &Arc<QueueState>,
+        tag: QueueTag,
         no: SegmentNo,
         deadline: Instant,
         what: &E,
         tried: &mut bool,
     ) -> Result<Spread<E::Answer>, Error> {
+        let is_of_life = |manifest: &Manifest| self.tag(queue, manifest.generation) == tag;
         // What is not there by a manifest that was kept may be there by now: the keepers are asked
         // before anything is said that rests on it.
         let mut kept = self
             .manifests
             .cached(queue)
+            .filter(|manifest| is_of_life(manifest))
             .filter(|manifest| manifest.segment(no).is_some_and(Segment::is_settled));
         let mut first = true;
         loop {
@@ -118,7 +124,10 @@ impl Core {
                 Some(manifest) => (Some(manifest), None),
                 None => self.manifests.read_or_old(queue).await?,
             };
-            let Some(manifest) = now else { return Ok(Spread::Absent) };
+            let Some(manifest) = now.filter(|now| is_of_life(now)) else {
+                // What was known before may be of an earlier life than is meant.
+                return silent.map_or(Ok(Spread::Absent), Err);
+            };
             if let Some(error) = silent {
                 return self.spread_unchecked(&manifest, no, what, error, tried).await;
             }
@@ -185,7 +194,8 @@ impl Core {
                     // Somebody else may have dropped those that answered: then the full ones of
                     // now have not taken it.
                     let took = |at: &ReplicaAt| answers.each.iter().any(|(other, _)| other == at);
-                    let Some(now) = now.segment(no) else { continue };
+                    let now = Some(now).filter(|now| is_of_life(now));
+                    let Some(now) = now.as_ref().and_then(|now| now.segment(no)) else { continue };
                     let all_took = self.addresses(now, Standing::Full).iter().all(took);
                     // One that joined meanwhile may have been filled from one that was dropped.
                     if enough && all_took && self.follow_up(queue, now, what, &answers).await? {

@@ -24,6 +24,7 @@ mod emptying;
 mod health;
 mod holders;
 mod keepers;
+mod lives;
 mod membership;
 mod names;
 mod registers;
