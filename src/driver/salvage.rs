@@ -1,10 +1,12 @@
 //! When no full replica of a segment is left: what can still be had of it.
 //!
-//! A dropped replica that covers the end is taken back, after whatever the others know of claims
-//! and deletes was merged into it. Failing that, a former replica is taken, and the end lowered to
-//! what it has; but only when every replica that ever covered the end is known to be lost for
-//! good, never because of a silence. When nothing is left the segment is marked as lost. Both are
-//! said loudly.
+//! A joining replica that lacks its promotion only is taken; else the dropped one that covers the
+//! end and was dropped last, after what joining ones know of claims and deletes was merged into it.
+//! What succeeded before a drop was taken by all who stayed, so those dropped earlier know no more of
+//! that. They may know of what did not happen: a delete that reached them late, after it had been
+//! refused. Failing that, a former replica is taken, and the end lowered to what it has; but only
+//! when every replica that ever covered the end is known to be lost for good, never because of a
+//! silence. When nothing is left the segment is marked as lost. Both are said loudly.
 //!
 //! Whoever raises the version makes fail what another process has begun. So nobody raises it who
 //! could not save the segment anyway, and whoever failed leaves it to the others for a while.
@@ -140,13 +142,14 @@ impl Core {
         if !segment.replicas.iter().filter(may_know).all(heard) {
             return None;
         }
+        let whole = |standing| {
+            let covers_end = |c: &Coverage| covers(&c.frontier(), end);
+            let is = move |(r, c): &&(Replica, Coverage)| r.standing == standing && covers_end(c);
+            reachable.iter().filter(is)
+        };
         // One that was told the end had been filled, and lacked its promotion only.
-        let mut whole = reachable.iter().filter(|(replica, coverage)| match replica.standing {
-            Standing::Dropped => covers(&coverage.frontier(), end),
-            Standing::Joining => coverage.end_told && covers(&coverage.frontier(), end),
-            Standing::Full | Standing::Former => false,
-        });
-        if let Some((replica, _)) = whole.next() {
+        let filled = whole(Standing::Joining).find(|(_, coverage)| coverage.end_told);
+        if let Some((replica, _)) = filled.or_else(|| whole(Standing::Dropped).next_back()) {
             return Some(Left::Whole(replica));
         }
         let covering = |r: &&Replica| matches!(r.standing, Standing::Full | Standing::Dropped);
@@ -194,18 +197,13 @@ impl Core {
         if ask::<Coverage>(&self.pool, at.cookie.node, sealed).await.is_err() {
             return Ok(false);
         }
-        // Former replicas never took a claim or a delete.
-        let knows = |other: &Replica| {
-            other.placement != replica.placement && other.standing != Standing::Former
+        let joining = |other: &Replica| {
+            other.placement != replica.placement && other.standing == Standing::Joining
         };
-        for (other, _) in reachable.iter().filter(|(other, _)| knows(other)) {
-            let is_joining = other.standing == Standing::Joining;
+        for (other, _) in reachable.iter().filter(|(other, _)| joining(other)) {
             let other = other.at(self.pool.id());
-            // What a joining one remembers of blocks to come is known of them once they are there.
-            let filled = match is_joining {
-                true => self.copy(at, other, segment.version, end, Speed::AtOnce).await,
-                false => Ok(()),
-            };
+            // What it remembers of blocks to come is known of them once they are there.
+            let filled = self.copy(at, other, segment.version, end, Speed::AtOnce).await;
             let merged = match filled {
                 Ok(()) => self.merge(other, at, segment.version, end).await,
                 failed => failed,

@@ -50,7 +50,8 @@ pub(crate) struct Segment {
     pub(crate) end: Option<Frontier>,
     /// Whether every replica that had it is gone for good.
     pub(crate) lost: bool,
-    /// Its replicas, in order.
+    /// Its replicas: full ones in the order in which they are asked, dropped ones in the order in
+    /// which they were dropped.
     pub(crate) replicas: Vec<Replica>,
 }
 
@@ -301,23 +302,22 @@ impl Manifest {
     }
 
     /// Drops the replicas that `gone` names from every closed segment that keeps another full
-    /// one.
+    /// one. They come last in its order: that is how salvage knows which one was dropped last.
     pub(crate) fn drop_where(&mut self, gone: impl Fn(&Replica) -> bool) -> bool {
         let mut any = false;
         for segment in self.segments.iter_mut().filter(|segment| !segment.is_open()) {
             let keeps = segment.full().any(|replica| !gone(replica));
-            let mut changed = false;
-            for replica in &mut segment.replicas {
-                if replica.standing == Standing::Full && keeps && gone(replica) {
-                    replica.standing = Standing::Dropped;
-                    changed = true;
-                }
-            }
             let count = segment.replicas.len();
             segment
                 .replicas
                 .retain(|replica| replica.standing != Standing::Joining || !gone(replica));
-            changed |= segment.replicas.len() != count;
+            let leaves = |r: &Replica| r.standing == Standing::Full && keeps && gone(r);
+            let (leaving, mut replicas): (Vec<Replica>, Vec<Replica>) =
+                segment.replicas.iter().copied().partition(leaves);
+            let changed = !leaving.is_empty() || replicas.len() != count;
+            let dropped = leaving.into_iter().map(|r| Replica { standing: Standing::Dropped, ..r });
+            replicas.extend(dropped);
+            segment.replicas = replicas;
             if changed {
                 segment.version = Version(segment.version.0 + 1);
                 any = true;

@@ -32,6 +32,34 @@ async fn a_delete_that_only_a_joining_replica_remembers_is_not_undone() {
     assert_eq!(stage.present(dropped).await, [false, true]);
 }
 
+/// Q1: a delete may reach a dropped replica late, when the claim that it was refused for is over. Of what
+/// was told since, the replica that was dropped last knows all.
+#[tokio::test(start_paused = true)]
+async fn a_refused_delete_that_a_dropped_replica_took_late_ends_nothing() {
+    for last_is_second in [true, false] {
+        let world = World::new(4);
+        let stage = Stage::new(&world).await;
+        let (full, mut first, mut last) = (stage.at(1, 11), stage.at(2, 12), stage.at(3, 13));
+        let replicas = [full, first, last];
+        if last_is_second {
+            (first, last) = (last, first);
+        }
+        for at in replicas {
+            stage.written(at).await;
+        }
+        stage.delete(first, 0).await;
+        let edit = |manifest: &mut crate::protocol::manifest::Manifest| {
+            for dropped in [first, last] {
+                manifest.drop_where(|replica: &Replica| replica.node() == dropped.cookie.node);
+            }
+        };
+        stage.manifest(&replicas, edit).await;
+        world.nodes[0].flush();
+        stage.until_full(last).await;
+        assert_eq!(stage.present(last).await, [true, true]);
+    }
+}
+
 /// Q1: a replica that was filled and told the end lacks its promotion only: it is taken when the
 /// last full one is lost.
 #[tokio::test(start_paused = true)]
