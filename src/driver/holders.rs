@@ -176,7 +176,6 @@ impl Core {
                 Verdict::Drop(_, _, failures)
                     if is_kept && failures.iter().any(Failure::is_loss) => {}
                 Verdict::Drop(gone, answers, failures) => {
-                    let enough = answers.each.len() >= self.pool.config().copies_min;
                     if answers.each.is_empty() {
                         self.repair_soon(queue, no);
                         if Instant::now() >= deadline {
@@ -191,12 +190,15 @@ impl Core {
                         continue;
                     }
                     let now = self.drop_replicas(queue, &gone).await?;
-                    // Somebody else may have dropped those that answered: then the full ones of
-                    // now have not taken it.
-                    let took = |at: &ReplicaAt| answers.each.iter().any(|(other, _)| other == at);
                     let now = Some(now).filter(|now| is_of_life(now));
                     let Some(now) = now.as_ref().and_then(|now| now.segment(no)) else { continue };
-                    let all_took = self.addresses(now, Standing::Full).iter().all(took);
+                    // Somebody else may have dropped those that answered: then the full ones of now
+                    // have not taken it, or too few; and salvage would take back the one that was
+                    // dropped last, which may be one that has not.
+                    let full = self.addresses(now, Standing::Full);
+                    let enough = full.len() >= self.pool.config().copies_min;
+                    let took = |at: &ReplicaAt| answers.each.iter().any(|(other, _)| other == at);
+                    let all_took = full.iter().all(took);
                     // One that joined meanwhile may have been filled from one that was dropped.
                     if enough && all_took && self.follow_up(queue, now, what, &answers).await? {
                         return Ok(Spread::Answered(answers));

@@ -58,8 +58,10 @@ shortcuts! {
     CopyWithoutVersion, "copy-without-version",
         "A copy begins without raising the version on the full replicas.";
     CopyOverwrites, "copy-overwrites", "A copy overwrites what its target knows already.";
-    SalvageWithoutMerging, "salvage-without-merging",
-        "A dropped replica is taken back without what the others know.";
+    SalvageOutOfOrder, "salvage-out-of-order",
+        "A dropped replica is taken back though another one was dropped later.";
+    CountDropped, "count-dropped",
+        "Replicas that answered and were dropped since count among those that are enough.";
     PlainCount, "plain-count", "A claim's rank is its picker's count alone, without the version.";
     ClientClock, "client-clock",
         "A claim's deadline is read off the clock of whichever client asks.";

@@ -112,7 +112,7 @@ impl Claims {
             }
             Shortcut::CopyWithoutVersion => Bounds { deletes: Deletes::Any, ..safe },
             Shortcut::CopyOverwrites => Bounds { deletes: Deletes::Any, ..safe },
-            Shortcut::SalvageWithoutMerging | Shortcut::SalvageUnheard => {
+            Shortcut::SalvageOutOfOrder | Shortcut::SalvageUnheard | Shortcut::CountDropped => {
                 Bounds { deletes: Deletes::Any, drops: 2, forgets: 1, ..safe }
             }
             Shortcut::PlainCount => Bounds { claims: 2, drops: 1, caches: Caches::Newest, ..none },

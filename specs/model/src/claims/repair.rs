@@ -155,7 +155,8 @@ impl Claims {
         Some(())
     }
 
-    /// Every full replica was lost: a dropped one becomes full, once it knows what the others know.
+    /// Every full replica was lost: of the dropped ones that are left the one that was dropped last
+    /// becomes full, once it knows what the joining ones know.
     fn take_back(&self, state: &mut State, at: usize, heard: u8) -> Option<()> {
         let now = state.now();
         (state.is_here(at) && state.replicas[at].has).then_some(())?;
@@ -168,8 +169,12 @@ impl Claims {
             self.ledger.note(Transition::SalvageWaits);
             return None;
         }
-        let merges = !self.rules.take(Shortcut::SalvageWithoutMerging);
-        for other in (0..REPLICAS).filter(|other| merges && heard & (1 << *other) != 0) {
+        let mut heard_ones = (0..REPLICAS).filter(|other| heard & (1 << *other) != 0);
+        let is_later = |other| state.dropped_by(other) > state.dropped_by(at);
+        if heard_ones.any(is_later) && !self.rules.take(Shortcut::SalvageOutOfOrder) {
+            return None;
+        }
+        for other in now.with(Standing::Joining).filter(|other| heard & (1 << *other) != 0) {
             let from = state.replicas[other];
             let into = &mut state.replicas[at];
             into.ended |= from.ended;

@@ -177,6 +177,14 @@ impl State {
         self.view(self.newest())
     }
 
+    /// The newest view by which the replica was dropped; none if it is not.
+    pub(crate) fn dropped_by(&self, at: usize) -> Option<usize> {
+        let is_dropped = |view: &View| view.standing[at] == Standing::Dropped;
+        let views: Vec<&View> = self.views.iter().flatten().collect();
+        let last = views.len().checked_sub(1).filter(|last| is_dropped(views[*last]))?;
+        Some(views.iter().rposition(|view| !is_dropped(view)).map_or(0, |at| at + 1).min(last))
+    }
+
     /// Changes the manifest; `None` when the bound on its versions is reached.
     pub(crate) fn change(&mut self, view: View) -> Option<()> {
         let next = usize::from(self.newest()) + 1;

@@ -181,13 +181,14 @@ impl Claims {
     }
 
     /// Whether all full replicas have answered; or those that did not were dropped, and all that
-    /// are full now are among those that did.
+    /// are full now are among those that did, and are enough.
     fn full_answered(&self, state: &State, attempt: Attempt) -> bool {
         let asked = state.view(attempt.view).mask(Standing::Full);
         let now = state.now().mask(Standing::Full);
         let answered = (attempt.took | attempt.refused) & asked;
-        let enough = answered.count_ones() as usize >= self.bounds.copies_min;
-        enough && (answered == asked || now & !answered == 0)
+        let stays = if self.rules.take(Shortcut::CountDropped) { answered } else { now };
+        let enough = |mask: u8| mask.count_ones() as usize >= self.bounds.copies_min;
+        (answered == asked && enough(answered)) || (now & !answered == 0 && enough(stays))
     }
 
     /// Whether nothing is left to ask. When one that did not answer was dropped, the copies that
