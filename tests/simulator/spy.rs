@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
-use roundelay::id::{Cookie, NodeId, Placement, ReplicaAt};
+use roundelay::id::{Cookie, Incarnation, NodeId, Placement, ReplicaAt};
 use roundelay::node::memory::MemoryNode;
 use roundelay::node::{
-    Ballot, Coverage, DeleteStatus, Frontier, HoldStatus, Node, NodeError, Op, Refusal, Reply,
-    Role, Watch,
+    Ballot, Coverage, DeleteStatus, Frontier, HoldStatus, Node, NodeError, Op, Refusal,
+    RegisterDump, Reply, Role, Watch,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -29,6 +29,9 @@ pub(crate) struct Spied {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Sight(Arc<Mutex<Seen>>);
 
+/// A node in one of its lives.
+type Keeper = (NodeId, Incarnation);
+
 /// See [`Sight`].
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
@@ -38,11 +41,13 @@ pub(crate) struct Seen {
     pub(crate) queues: BTreeMap<String, Manifest>,
     pub(crate) view: Option<View>,
     /// Who accepted what, by register: those of the latest ballots.
-    accepted: BTreeMap<String, BTreeMap<Ballot, BTreeSet<NodeId>>>,
+    accepted: BTreeMap<String, BTreeMap<Ballot, BTreeSet<Keeper>>>,
+    /// What keepers that do not vote yet were filled with: it counts from when they vote.
+    filled: BTreeMap<Keeper, Vec<RegisterDump>>,
     /// The newest version of each register that was chosen.
     versions: BTreeMap<String, u64>,
-    /// How many keepers an epoch has.
-    epochs: BTreeMap<u32, usize>,
+    /// The keepers of each epoch.
+    epochs: BTreeMap<u32, BTreeSet<Keeper>>,
     joining: BTreeSet<Placement>,
 }
 
@@ -146,6 +151,7 @@ fn is_looked_at(op: &Op) -> bool {
             | Op::Hold(_)
             | Op::Delete(_)
             | Op::Keep { .. }
+            | Op::Restore { .. }
             | Op::Activate { .. }
             | Op::Accept(_)
     )
@@ -188,9 +194,20 @@ impl Seen {
             }
             (Op::Keep { epoch, keepers, .. }, Reply::Done) => {
                 let set: KeeperSet = rmp_serde::from_slice(keepers).expect("a set of keepers");
-                self.epochs.insert(epoch.0, set.members.len());
+                self.epochs.insert(epoch.0, set.members.into_iter().collect());
             }
-            (Op::Activate { .. }, Reply::Done) => self.reached.note("a keeper restored"),
+            (Op::Restore { cookie, registers, .. }, Reply::Done) => {
+                let filled = self.filled.entry(keeper(*cookie)).or_default();
+                filled.extend(registers.iter().cloned());
+            }
+            (Op::Activate { cookie, epoch }, Reply::Done) => {
+                self.reached.note("a keeper restored");
+                for register in self.filled.remove(&keeper(*cookie)).unwrap_or_default() {
+                    if let Some((ballot, value)) = register.accepted {
+                        self.accepted(*cookie, epoch.0, &register.name, ballot, &value);
+                    }
+                }
+            }
             (Op::Accept(accept), Reply::Done) => {
                 let (name, ballot) = (&accept.name, accept.ballot);
                 self.accepted(accept.cookie, accept.epoch.0, name, ballot, &accept.value);
@@ -221,9 +238,16 @@ impl Seen {
     fn accepted(&mut self, by: Cookie, epoch: u32, name: &str, ballot: Ballot, value: &Bytes) {
         let ballots = self.accepted.entry(name.to_owned()).or_default();
         let nodes = ballots.entry(ballot).or_default();
-        nodes.insert(by.node);
-        let keepers = self.epochs.get(&epoch).copied().unwrap_or(1);
-        if nodes.len() != keepers / 2 + 1 {
+        // Before anybody was told who keeps, the first node does alone.
+        let alone = BTreeSet::from([keeper(by)]);
+        let keepers = self.epochs.get(&epoch).unwrap_or(&alone);
+        let agree =
+            |nodes: &BTreeSet<Keeper>| nodes.intersection(keepers).count() > keepers.len() / 2;
+        if agree(nodes) {
+            return;
+        }
+        nodes.insert(keeper(by));
+        if !agree(nodes) {
             return;
         }
         while ballots.len() > 8 {
@@ -275,6 +299,10 @@ impl Seen {
         }
         self.queues.insert(name.to_owned(), manifest);
     }
+}
+
+fn keeper(cookie: Cookie) -> Keeper {
+    (cookie.node, cookie.incarnation)
 }
 
 fn segments_changed(reached: &mut Reached, before: &Manifest, after: &Manifest) {
