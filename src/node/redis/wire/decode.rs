@@ -109,9 +109,6 @@ pub(in crate::node::redis) fn appends(
     ways: &[Way],
     values: Vec<Value>,
 ) -> Result<AppendAnswers, Wrong> {
-    if let [Way::Native { .. }] = ways {
-        return alone(values);
-    }
     let Some(mut results) = executed(values)? else {
         let full = || AppendAnswer::Reply(Reply::Refused(Refusal::Full));
         return Ok(AppendAnswers { each: ways.iter().map(|_| full()).collect(), now_ms: None });
@@ -139,16 +136,6 @@ pub(in crate::node::redis) fn appends(
         });
     }
     Ok(AppendAnswers { each, now_ms })
-}
-
-/// One block was noted down without a transaction. It counts only if its bytes are there.
-fn alone(values: Vec<Value>) -> Result<AppendAnswers, Wrong> {
-    let length = match &values[..] {
-        [Value::ServerError(_), _] | [_, Value::ServerError(_)] => None,
-        [_, Value::Int(length)] => Some(*length),
-        _ => return Err(format!("{} answers to one block", values.len())),
-    };
-    Ok(AppendAnswers { each: vec![AppendAnswer::Length(length)], now_ms: None })
 }
 
 /// What the script answered, and the time if it told it.

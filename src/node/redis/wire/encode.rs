@@ -4,8 +4,7 @@ use bytes::Bytes;
 use redis::{Cmd, Pipeline};
 
 use super::pack::{
-    alone, ballot, copy_numbers, fresh, id, lives, marks, noted, noted_only, numbers, rank,
-    references,
+    ballot, copy_numbers, fresh, id, lives, marks, noted, noted_only, numbers, rank, references,
 };
 use crate::id::{Cookie, Epoch, Placement, ProducerId, ReplicaAt, Version};
 use crate::node::redis::inspect;
@@ -247,7 +246,7 @@ fn index_arguments(index: Option<&Index>, cmd: &mut Cmd) {
 }
 
 /// Blocks on their way in one transaction: their bytes natively, then their numbers, in journals or
-/// to one script for all of them. One that is noted down alone goes without a transaction.
+/// to one script for all of them.
 #[derive(Debug, Default)]
 pub(in crate::node::redis) struct Appends {
     cookie: Option<Cookie>,
@@ -307,23 +306,21 @@ impl Appends {
     pub(in crate::node::redis) fn commands(&self, context: &Context, pipe: &mut Pipeline) -> usize {
         let Some(cookie) = self.cookie else { return 0 };
         let before = pipe.len();
-        if let [OneAppend { keys, bytes: Some(bytes), numbers, way: Way::Native { .. } }] =
-            &self.blocks[..]
-        {
-            // A transaction would cost as much as the two commands in it.
-            pipe.add_command(store(keys, bytes));
-            pipe.add_command(note_down(keys, &alone(numbers)));
-            return pipe.len() - before;
-        }
         pipe.cmd("MULTI");
         for OneAppend { keys, bytes, .. } in &self.blocks {
             if let Some(bytes) = bytes {
-                pipe.add_command(store(keys, bytes));
+                let key = keys.block();
+                let mut cmd = Cmd::with_capacity(4, key.len() + bytes.len() + 8);
+                cmd.arg("SET").arg(key).arg(&bytes[..]).arg("NX");
+                pipe.add_command(cmd);
             }
         }
         let is_native = |block: &&OneAppend| matches!(block.way, Way::Native { .. });
         for OneAppend { keys, numbers, .. } in self.blocks.iter().filter(is_native) {
-            pipe.add_command(note_down(keys, numbers));
+            let key = keys.journal();
+            let mut cmd = Cmd::with_capacity(3, key.len() + numbers.len() + 6);
+            cmd.arg("APPEND").arg(key).arg(&numbers[..]);
+            pipe.add_command(cmd);
         }
         // Behind the journals: it takes what was noted down before.
         let scripted: Vec<&OneAppend> = self.blocks.iter().filter(|b| !is_native(b)).collect();
@@ -342,20 +339,6 @@ impl Appends {
         pipe.cmd("EXEC");
         pipe.len() - before
     }
-}
-
-fn store(keys: &AppendKeys, bytes: &[u8]) -> Cmd {
-    let key = keys.block();
-    let mut cmd = Cmd::with_capacity(4, key.len() + bytes.len() + 8);
-    cmd.arg("SET").arg(key).arg(bytes).arg("NX");
-    cmd
-}
-
-fn note_down(keys: &AppendKeys, record: &[u8]) -> Cmd {
-    let key = keys.journal();
-    let mut cmd = Cmd::with_capacity(3, key.len() + record.len() + 6);
-    cmd.arg("APPEND").arg(key).arg(record);
-    cmd
 }
 
 /// Notes down, without a script, what was acked.

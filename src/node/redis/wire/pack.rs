@@ -51,19 +51,10 @@ pub(super) fn numbers(append: &Append) -> Vec<u8> {
     out
 }
 
-/// The same with the time of arrival, in 47 bits: a record of the journal.
+/// The same with the time of arrival: a record of the journal.
 pub(super) fn noted(append: &Append, now_ms: u64) -> Vec<u8> {
     let mut out = numbers(append);
-    out.extend(now_ms.min((1 << 47) - 1).to_le_bytes().iter().take(6));
-    out
-}
-
-/// The record of a block that was sent without a transaction: the topmost bit says so.
-pub(super) fn alone(record: &[u8]) -> Vec<u8> {
-    let mut out = record.to_vec();
-    if let Some(last) = out.last_mut() {
-        *last |= 0x80;
-    }
+    out.extend(now_ms.min((1 << 48) - 1).to_le_bytes().iter().take(6));
     out
 }
 

@@ -1,9 +1,8 @@
 -- The journal `P:n` of a replica that takes appends: what was noted down without a script, behind
 -- one byte that the first block taken by a script brought. A record has 56 bytes: the numbers of
--- `append.lua`, then the time of arrival as the client reckoned it. Its topmost bit says that the
--- block came without a transaction, and counts only if its bytes are there. Block 0 is none: the
--- record says only what was acked.
-local NOTED, NOTED_LEN, ALONE = '<I4I4I2I2I2I4I4I4I4I4c8c8I6', 56, 140737488355328
+-- `append.lua`, then the time of arrival as the client reckoned it. Block 0 is none: the record
+-- says only what was acked.
+local NOTED, NOTED_LEN = '<I4I4I2I2I2I4I4I4I4I4c8c8I6', 56
 
 -- Takes what is noted there, in its order, by the rule of the next block (Q4); whether there was
 -- anything. What was sent twice, or behind a block that never came, is passed over: nobody was told
@@ -35,10 +34,7 @@ local function take_noted(p, begin)
       if known then s.last, s.noted = unpack('<I4I4', known) end
       state[producer], names[#names + 1] = s, producer
     end
-    local alone = arr >= ALONE
-    if alone then arr = arr - ALONE end
-    if number == s.last + 1
-      and not (alone and call('EXISTS', p .. ':b:' .. s.name .. ':' .. number) == 0) then
+    if number == s.last + 1 then
       if arr > now then arr = now end
       if number == 1 then producers = producers + 1 end
       if live > 0 then
