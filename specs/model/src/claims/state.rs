@@ -179,10 +179,9 @@ impl State {
 
     /// The newest view by which the replica was dropped; none if it is not.
     pub(crate) fn dropped_by(&self, at: usize) -> Option<usize> {
-        let is_dropped = |view: &View| view.standing[at] == Standing::Dropped;
-        let views: Vec<&View> = self.views.iter().flatten().collect();
-        let last = views.len().checked_sub(1).filter(|last| is_dropped(views[*last]))?;
-        Some(views.iter().rposition(|view| !is_dropped(view)).map_or(0, |at| at + 1).min(last))
+        let is_dropped = |view: &&View| view.standing[at] == Standing::Dropped;
+        let since = self.views.iter().flatten().rev().take_while(is_dropped).count();
+        (since > 0).then(|| usize::from(self.newest()) + 1 - since)
     }
 
     /// Changes the manifest; `None` when the bound on its versions is reached.
