@@ -378,7 +378,7 @@ impl Core {
         loop {
             let (manifest, silent) = self.manifests.with_closed(queue, id.tag, id.segment).await?;
             let manifest = manifest
-                .filter(|manifest| self.tag(queue, manifest.generation) == id.tag)
+                .filter(|manifest| self.is_of(queue, manifest, id.tag))
                 .ok_or_else(|| no_claim(id))?;
             let segment = manifest.segment(id.segment).filter(|segment| segment.is_settled());
             let segment = segment.ok_or_else(|| no_claim(id))?;

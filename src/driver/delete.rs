@@ -214,9 +214,7 @@ impl Core {
         no: SegmentNo,
         refs: &[MessageRef],
     ) -> Result<bool, Error> {
-        let now = self.manifests.read(queue).await?;
-        let now = now.filter(|now| self.tag(queue, now.generation) == tag);
-        let Some(manifest) = now else { return Ok(false) };
+        let Some(manifest) = self.read_life(queue, tag).await? else { return Ok(false) };
         let Some(segment) = manifest.segment(no) else { return Ok(false) };
         for replica in segment.full() {
             let at = replica.at(self.pool.id());
@@ -271,9 +269,7 @@ impl Core {
         half_done: &[(MessageRef, Placement)],
         deadline: Instant,
     ) -> Result<bool, Error> {
-        let now = self.manifests.read(queue).await?;
-        let now = now.filter(|now| self.tag(queue, now.generation) == tag);
-        let Some(manifest) = now else { return Ok(true) };
+        let Some(manifest) = self.read_life(queue, tag).await? else { return Ok(true) };
         let Some(segment) = manifest.segment(no) else { return Ok(true) };
         let mut all = true;
         let mut refs = Vec::new();

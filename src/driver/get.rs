@@ -135,8 +135,7 @@ impl Core {
     ) -> Result<Vec<Option<Entry>>, Error> {
         let deadline = Instant::now() + self.pool.config().deadline;
         self.repair_now(queue, no, deadline).await?;
-        let manifest = self.manifests.read(queue).await?;
-        let manifest = manifest.filter(|now| self.tag(queue, now.generation) == tag);
+        let manifest = self.read_life(queue, tag).await?;
         match manifest.as_ref().and_then(|manifest| manifest.segment(no)) {
             Some(now) if !now.lost => Box::pin(self.get_in(queue, tag, now, refs)).await,
             // All of its messages have ended meanwhile, or it was lost.

@@ -109,7 +109,7 @@ impl Core {
         what: &E,
         tried: &mut bool,
     ) -> Result<Spread<E::Answer>, Error> {
-        let is_of_life = |manifest: &Manifest| self.tag(queue, manifest.generation) == tag;
+        let is_of_life = |manifest: &Manifest| self.is_of(queue, manifest, tag);
         // What is not there by a manifest that was kept may be there by now: the keepers are asked
         // before anything is said that rests on it.
         let mut kept = self

@@ -17,6 +17,7 @@ use crate::id::{ReplicaAt, SegmentNo};
 use crate::name::{Project, QueueName, register_of};
 use crate::node::Op;
 use crate::pool::Pool;
+use crate::protocol::manifest::Manifest;
 use crate::token::QueueTag;
 
 pub(crate) mod admin;
@@ -259,6 +260,21 @@ impl Core {
     /// The tag of one life of a queue.
     pub(crate) fn tag(&self, queue: &QueueState, life: crate::id::Generation) -> QueueTag {
         QueueTag::of(self.pool.id(), &queue.register, life)
+    }
+
+    /// Whether a manifest is of that life of its queue.
+    fn is_of(&self, queue: &QueueState, manifest: &Manifest, tag: QueueTag) -> bool {
+        self.tag(queue, manifest.generation) == tag
+    }
+
+    /// The queue's newest manifest, if it is of that life.
+    async fn read_life(
+        &self,
+        queue: &QueueState,
+        tag: QueueTag,
+    ) -> Result<Option<Arc<Manifest>>, Error> {
+        let manifest = self.manifests.read(queue).await?;
+        Ok(manifest.filter(|manifest| self.is_of(queue, manifest, tag)))
     }
 
     /// Removes replicas that no manifest names any more; what cannot be reached is left to the

@@ -1,12 +1,11 @@
 //! What is asked of a segment that is being closed: it is answered once the end was decided.
 
-use super::{World, millis, nobody, the_queue};
+use super::{World, millis, nobody, post, started};
 use crate::config::Config;
 use crate::driver::{Core, QueueState};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Outcome};
 use crate::id::{ProducerId, ReplicaAt};
-use crate::message::{ContentType, NewMessage};
 use crate::node::faulty::Faults;
 use crate::node::memory::MemoryNode;
 use crate::node::{Node, NodeError, Op, Reply, Watch};
@@ -65,16 +64,10 @@ async fn posted(world: &World) -> (Arc<Core>, Vec<Faults>, Arc<QueueState>, Vec<
 }
 
 async fn posted_to(pool: Arc<Pool>) -> (Arc<Core>, Arc<QueueState>, Vec<MessageId>) {
-    let core = Core::start(pool);
-    let queue = the_queue(&core);
+    let (core, queue) = started(pool);
     assert!(core.create(&queue, &Metadata::default()).await.unwrap());
     let ids = post(&core, &queue).await.unwrap();
     (core, queue, ids)
-}
-
-async fn post(core: &Arc<Core>, queue: &Arc<QueueState>) -> Result<Vec<MessageId>, Error> {
-    let message = NewMessage::new(ContentType::Text, "body").unwrap();
-    core.post(queue, vec![message], None).await
 }
 
 #[tokio::test(start_paused = true)]
@@ -129,9 +122,7 @@ impl Stale {
         let manifest = core.manifests.read(&queue).await.unwrap().unwrap();
         let first = manifest.open_segment().unwrap().replicas[0].at(core.pool.id());
         faults[usize::from(first.cookie.node.0) - 1].down();
-        let other = Core::start(world.open(2).await.pool);
-        let the_same = the_queue(&other);
-        Self { core, faults, queue, other: (other, the_same) }
+        Self { core, faults, queue, other: started(world.open(2).await.pool) }
     }
 
     async fn post(&self) -> Result<Vec<MessageId>, Error> {
@@ -174,8 +165,7 @@ async fn listed_without_keepers(is_sealed: bool) -> Result<usize, Error> {
     sleep(millis(100)).await;
     let no = ids[0].segment;
     let process = world.open(2).await;
-    let other = Core::start(process.pool);
-    let the_same = the_queue(&other);
+    let (other, the_same) = started(process.pool);
     faults[0].down();
     faults[1].down();
     if is_sealed {

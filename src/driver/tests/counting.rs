@@ -3,8 +3,7 @@
 use tokio::time::{Instant, sleep};
 
 use super::stage::Stage;
-use super::{World, millis, the_queue};
-use crate::driver::Core;
+use super::{World, millis, started};
 use crate::id::NodeId;
 use crate::queue::ClaimOptions;
 
@@ -52,8 +51,7 @@ async fn a_queue_that_others_deleted_is_not_counted_as_short_of_copies() {
     let stage = Stage::new(&world).await;
     let replicas = [stage.at(1, 11), stage.at(2, 12), stage.at(4, 13)];
     stage.closed_on(&replicas).await;
-    let witness = Core::start(world.open(2).await.pool);
-    let queue = the_queue(&witness);
+    let (witness, queue) = started(world.open(2).await.pool);
     assert!(witness.manifests.read(&queue).await.unwrap().is_some());
     let cookie = witness.pool.cookie(NodeId(4)).unwrap();
 

@@ -3,8 +3,7 @@
 use tokio::time::sleep;
 
 use super::stage::{NO, Stage};
-use super::{World, millis, the_queue};
-use crate::driver::Core;
+use super::{World, millis, started};
 use crate::driver::delete::Ending;
 use crate::node::{Guard, Role};
 use crate::protocol::manifest::{Replica, Standing};
@@ -57,8 +56,7 @@ async fn one_that_was_dropped_does_not_count_among_those_that_took_a_delete() {
     let stage = Stage::new(&world).await;
     let (one, stays, silent) = (stage.at(1, 11), stage.at(2, 12), stage.at(3, 13));
     stage.closed_on(&[one, stays, silent]).await;
-    let core = Core::start(world.open(2).await.pool.clone());
-    let queue = the_queue(&core);
+    let (core, queue) = started(world.open(2).await.pool);
     stage.faults[2].cut_off();
     let ids = [stage.id(0)];
     let (endings, dropped) =

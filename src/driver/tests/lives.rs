@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use tokio::time::sleep;
 
-use super::{Process, World, millis, the_queue};
+use super::{Process, World, millis, post, started};
 use crate::driver::delete::Ending;
 use crate::driver::{Core, QueueState};
 use crate::id::SegmentNo;
-use crate::message::{ContentType, NewMessage};
 use crate::node::Guard;
 use crate::queue::{ClaimOptions, Metadata};
 use crate::token::MessageId;
@@ -31,11 +30,10 @@ impl TwoLives {
     async fn new(before: impl FnOnce(&Process, usize)) -> Self {
         let world = World::new(3);
         let process = world.open(1).await;
-        let core = Core::start(Arc::clone(&process.pool));
-        let other = (Arc::clone(&core), the_queue(&core));
+        let other = started(process.pool.clone());
         let first = live(&other).await;
-        let core = Core::start(world.open(2).await.pool);
-        let stale = (Arc::clone(&core), the_queue(&core));
+        let stale = started(world.open(2).await.pool);
+        let core = &stale.0;
         // It follows the changes from here on, and hears of none for a second.
         core.pool.registers().poll_changes().await.unwrap();
         sleep(millis(1)).await;
@@ -60,8 +58,7 @@ impl TwoLives {
 /// Makes the queue, and posts a message to a segment that is closed then.
 async fn live((core, queue): &(Arc<Core>, Arc<QueueState>)) -> MessageId {
     assert!(core.create(queue, &Metadata::default()).await.unwrap());
-    let message = NewMessage::new(ContentType::Text, "body").unwrap();
-    let ids = core.post(queue, vec![message], None).await.unwrap();
+    let ids = post(core, queue).await.unwrap();
     core.move_on(queue, NO, "a test").await.unwrap();
     ids[0]
 }

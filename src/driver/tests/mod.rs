@@ -10,12 +10,14 @@ use crate::config::Config;
 use crate::driver::{Core, QueueState};
 use crate::env::Env;
 use crate::error::Error;
+use crate::message::{ContentType, NewMessage};
 use crate::name::{Project, QueueName};
 use crate::node::Node;
 use crate::node::faulty::{Faults, FaultyNode};
 use crate::node::memory::MemoryNode;
 use crate::pool::{Change, Dial, Pool};
 use crate::time::Clock;
+use crate::token::MessageId;
 
 mod bootstrap;
 mod closing;
@@ -143,9 +145,16 @@ async fn count(pool: &Pool, register: &str) -> Result<u64, Error> {
         .await
 }
 
-/// The one queue that most tests need.
-fn the_queue(core: &Core) -> Arc<QueueState> {
-    core.queue(&Project::new("p").unwrap(), &QueueName::new("q").unwrap())
+/// A process on this pool, and the one queue that most tests need as that process knows it.
+fn started(pool: Arc<Pool>) -> (Arc<Core>, Arc<QueueState>) {
+    let core = Core::start(pool);
+    let queue = core.queue(&Project::new("p").unwrap(), &QueueName::new("q").unwrap());
+    (core, queue)
+}
+
+async fn post(core: &Arc<Core>, queue: &Arc<QueueState>) -> Result<Vec<MessageId>, Error> {
+    let message = NewMessage::new(ContentType::Text, "body").unwrap();
+    core.post(queue, vec![message], None).await
 }
 
 /// Nodes that were not given are not reached.

@@ -3,8 +3,7 @@
 use tokio::time::Instant;
 
 use super::stage::{NO, Stage};
-use super::{World, millis, the_queue};
-use crate::driver::Core;
+use super::{World, millis, started};
 use crate::driver::pace::Speed;
 use crate::id::Version;
 use crate::node::Role;
@@ -91,8 +90,7 @@ async fn two_processes_that_save_the_same_segment_do_not_keep_each_other_from_it
     stage.written(dropped).await;
     stage.open(joining, Role::Joining).await;
     let other = world.open(2).await;
-    let core = Core::start(other.pool.clone());
-    let queue = the_queue(&core);
+    let (core, queue) = started(other.pool);
     let edit = |manifest: &mut crate::protocol::manifest::Manifest| {
         manifest.drop_where(|replica: &Replica| replica.node() == dropped.cookie.node);
         manifest.add_joining(NO, joining, 2, |_| true);

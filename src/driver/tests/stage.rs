@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, sleep};
 
-use super::{World, millis, the_queue};
+use super::{World, millis, started};
 use crate::block::Block;
 use crate::config::Config;
 use crate::driver::ask::ask;
@@ -42,8 +42,7 @@ impl Stage {
         let mut config = Config::default();
         set(&mut config);
         let process = world.open_with(1, config, |_| ()).await.unwrap();
-        let core = Core::start(process.pool.clone());
-        let queue = the_queue(&core);
+        let (core, queue) = started(process.pool);
         Self { core, queue, faults: process.faults }
     }
 
