@@ -1,8 +1,13 @@
 //! Where a server is, from a URL; shown without its credentials.
 
+use std::io;
+
+use futures_util::future::select_ok;
 use redis::{
     Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, TlsCertificates,
 };
+
+use tokio::net::{TcpStream, lookup_host};
 
 use crate::error::{Error, ErrorKind};
 
@@ -45,6 +50,34 @@ impl Address {
         let client = open(info, &name, ca)?;
         Ok(Self { client, name, cli })
     }
+
+    /// Where it is, if it is reached without TLS.
+    pub(super) fn plain(&self) -> Option<Plain<'_>> {
+        match self.client.get_connection_info().addr() {
+            ConnectionAddr::Tcp(host, port) => Some(Plain::Tcp(host, *port)),
+            #[cfg(unix)]
+            ConnectionAddr::Unix(path) => Some(Plain::Unix(path)),
+            _ => None,
+        }
+    }
+}
+
+/// A socket without TLS.
+pub(super) enum Plain<'a> {
+    Tcp(&'a str, u16),
+    #[cfg(unix)]
+    Unix(&'a std::path::Path),
+}
+
+/// Connects to the address of a host that answers first, without Nagle's delay.
+pub(super) async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
+    let mut addresses = lookup_host((host, port)).await?.peekable();
+    if addresses.peek().is_none() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "the host has no address"));
+    }
+    let (socket, _) = select_ok(addresses.map(|at| Box::pin(TcpStream::connect(at)))).await?;
+    socket.set_nodelay(true)?;
+    Ok(socket)
 }
 
 fn open(info: ConnectionInfo, name: &str, ca: Option<String>) -> Result<Client, Error> {

@@ -1,11 +1,18 @@
 //! A connection that has been looked at before its use.
 
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, PushInfo, PushKind, RedisError, Value};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::time::timeout;
 
+use super::address::Plain;
+use super::driver::Driver;
 use super::lane::Shared;
 use super::wire::{Context, refused_by_server};
 use super::{inspect, script};
@@ -14,7 +21,7 @@ use super::{inspect, script};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long answers may take before the connection is given up. Well above any suspicion: callers
 /// stop waiting long before, and what was sent may still be applied by a server that was stopped.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// An open connection and what is known of its server.
 #[derive(Debug)]
@@ -29,25 +36,83 @@ pub(super) struct Connection {
 #[derive(Debug, Clone)]
 pub(super) struct Sending {
     inner: MultiplexedConnection,
+    /// None: a task of its own moves the bytes.
+    driver: Option<Arc<Driver>>,
     pub(super) context: Context,
+}
+
+pub(super) type Answer = Result<Vec<Value>, RedisError>;
+
+/// The answers to what was sent. Whoever waits for them has said so ([`Sending::task_waits`],
+/// [`Sending::call_waits`]).
+pub(super) struct Answering {
+    request: Pin<Box<dyn Future<Output = Answer> + Send>>,
+    driver: Option<Arc<Driver>>,
+}
+
+impl Future for Answering {
+    type Output = Answer;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut std::task::Context<'_>) -> Poll<Answer> {
+        let Some(driver) = &self.driver else { return self.request.as_mut().poll(context) };
+        // It comes only while bytes are moved; to be woken by that would be to be woken twice.
+        driver.drive();
+        self.request.as_mut().poll(&mut std::task::Context::from_waker(Waker::noop()))
+    }
 }
 
 impl Connection {
     /// Connects, inspects the server and loads the scripts. What makes the server unsafe is noted
-    /// in `shared`, and the connection is then good for `Identity` only.
+    /// in `shared`, and the connection is then good for `Identity` only. A task of its own moves its
+    /// bytes.
     pub(super) async fn open(shared: &Shared) -> Result<Self, String> {
         let (sender, pushes) = unbounded_channel();
-        let config = AsyncConnectionConfig::new()
-            .set_push_sender(sender)
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(RESPONSE_TIMEOUT));
+        let config = config().set_push_sender(sender).set_connection_timeout(Some(CONNECT_TIMEOUT));
         let client = &shared.address.client;
         let inner = client
             .get_multiplexed_async_connection_with_config(&config)
             .await
             .map_err(|error| told(&error))?;
-        let mut connection =
-            Self { sending: Sending { inner, context: Context::default() }, pushes };
+        Self::look(shared, inner, None, pushes).await
+    }
+
+    /// The same, but its bytes are moved by whoever waits: see [`Driver`]. With TLS, by a task.
+    pub(super) async fn open_driven(shared: &Shared) -> Result<Self, String> {
+        let Some(plain) = shared.address.plain() else { return Self::open(shared).await };
+        let (sender, pushes) = unbounded_channel();
+        let config = config().set_push_sender(sender);
+        let settings = shared.address.client.get_connection_info().redis_settings();
+        let connecting = async {
+            Ok(match plain {
+                Plain::Tcp(host, port) => {
+                    let socket = super::address::tcp(host, port).await?;
+                    let (inner, moving) =
+                        MultiplexedConnection::new_with_config(settings, socket, config).await?;
+                    (inner, Driver::new(moving))
+                }
+                #[cfg(unix)]
+                Plain::Unix(path) => {
+                    let socket = tokio::net::UnixStream::connect(path).await?;
+                    let (inner, moving) =
+                        MultiplexedConnection::new_with_config(settings, socket, config).await?;
+                    (inner, Driver::new(moving))
+                }
+            })
+        };
+        let late = || Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
+        let connected = timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or_else(|_| late());
+        let (inner, driver) = connected.map_err(|error: RedisError| told(&error))?;
+        Self::look(shared, inner, Some(Arc::new(driver)), pushes).await
+    }
+
+    async fn look(
+        shared: &Shared,
+        inner: MultiplexedConnection,
+        driver: Option<Arc<Driver>>,
+        pushes: UnboundedReceiver<PushInfo>,
+    ) -> Result<Self, String> {
+        let sending = Sending { inner, driver, context: Context::default() };
+        let mut connection = Self { sending, pushes };
         let mut pipe = redis::pipe();
         inspect::ask(&mut pipe);
         let answers =
@@ -73,28 +138,92 @@ impl Connection {
     }
 
     /// Waits for the end of the connection. A server that went away while nothing was under way
-    /// is noticed here, before anything is sent to it in vain and becomes unknown.
-    pub(super) async fn closed(&mut self) {
-        while self.push().await.is_some() {}
+    /// is noticed here, before anything is sent to it in vain and becomes unknown. `is_idle`: whether
+    /// nobody else waits for what the connection brings.
+    pub(super) async fn closed(&mut self, is_idle: impl Fn() -> bool) {
+        let Self { sending, pushes } = self;
+        poll_fn(|context| {
+            sending.task_waits(context.waker());
+            if is_idle() {
+                sending.drive();
+            }
+            loop {
+                match pushes.poll_recv(context) {
+                    Poll::Ready(Some(push)) if push.kind != PushKind::Disconnection => {}
+                    ended_or_not => return ended_or_not.map(drop),
+                }
+            }
+        })
+        .await;
     }
 
-    /// What the server says unasked; none at the end of the connection.
+    /// What the server says unasked; none at the end of the connection. For connections that have a
+    /// task of their own.
     pub(super) async fn push(&mut self) -> Option<PushInfo> {
         self.pushes.recv().await.filter(|push| push.kind != PushKind::Disconnection)
     }
 }
 
 impl Sending {
-    /// Sends commands and gives their answers. The first poll puts them in order behind what was
-    /// sent before; a future that was polled once may be dropped without taking them back.
-    pub(super) fn send(
-        &self,
-        pipe: redis::Pipeline,
-        answers: usize,
-    ) -> impl Future<Output = Result<Vec<Value>, RedisError>> + Send + use<> {
-        let mut inner = self.inner.clone();
-        async move { inner.send_packed_commands(&pipe, 0, answers).await }
+    /// Sends commands and waits for their answers, for a task that has the connection to itself.
+    pub(super) async fn send(&self, pipe: redis::Pipeline, answers: usize) -> Answer {
+        let mut answering = self.start(pipe, answers);
+        let waiting = poll_fn(|context| {
+            self.task_waits(context.waker());
+            Pin::new(&mut answering).poll(context)
+        });
+        let late = |_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
+        timeout(RESPONSE_TIMEOUT, waiting).await.unwrap_or_else(late)
     }
+
+    /// Sends commands, behind what was sent before. Dropping what is returned does not take them
+    /// back.
+    pub(super) fn start(&self, pipe: redis::Pipeline, answers: usize) -> Answering {
+        let mut inner = self.inner.clone();
+        let mut request: Pin<Box<dyn Future<Output = Answer> + Send>> =
+            Box::pin(async move { inner.send_packed_commands(&pipe, 0, answers).await });
+        // The first poll queues it, in order. Tokio's budget must not put that off, and whoever
+        // waits for the answer polls it again.
+        let mut first = std::pin::pin!(tokio::task::unconstrained(request.as_mut()));
+        let noop = &mut std::task::Context::from_waker(Waker::noop());
+        if let Poll::Ready(answer) = first.as_mut().poll(noop) {
+            request = Box::pin(std::future::ready(answer));
+        }
+        self.drive();
+        Answering { request, driver: self.driver.clone() }
+    }
+
+    fn drive(&self) {
+        if let Some(driver) = &self.driver {
+            driver.drive();
+        }
+    }
+
+    /// Whom the next answer wakes: the lane's task, unless a call waits without it.
+    pub(super) fn task_waits(&self, waker: &Waker) {
+        if let Some(driver) = &self.driver {
+            driver.task_waits(waker);
+        }
+    }
+
+    /// Whom the next answer wakes: a call that was sent without the task.
+    pub(super) fn call_waits(&self, waker: &Waker) {
+        if let Some(driver) = &self.driver {
+            driver.call_waits(waker);
+        }
+    }
+
+    /// No call waits without the task any longer.
+    pub(super) fn call_ended(&self) {
+        if let Some(driver) = &self.driver {
+            driver.call_ended();
+        }
+    }
+}
+
+/// Without a timer for each request: lanes have one for all of theirs.
+fn config() -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None)
 }
 
 fn refused(answers: &[Value]) -> Option<String> {

@@ -5,22 +5,23 @@
 //! once it was handed over, whether or not its caller waits for the answer.
 //!
 //! A call that finds nothing waiting and nothing under way does not wake the task: it is sent where
-//! it is made, and its answer wakes the caller alone. It takes its turn in the same order. If its caller goes
-//! away, the task waits for the answer.
+//! it is made, and its answer wakes the caller alone, which reads it from the socket itself (`driver`). It
+//! takes its turn in the same order. If its caller goes away, the task waits for the answer.
 
 use std::collections::VecDeque;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::address::Address;
-use super::connection::Connection;
+use super::connection::{Answer, Connection, RESPONSE_TIMEOUT, Sending};
 use super::inspect;
 use super::journal::Journals;
-use super::live::{Answer, Inner, Live, OnItsWay, State};
+use super::live::{Inner, Live, OnItsWay, State};
 use super::plan::Job;
 use crate::node::{NodeError, Op, Reply, UnsafeSetting};
 
@@ -191,7 +192,7 @@ impl Writer {
                 job.answer(Err(self.shared.unreached(&failure.reason)));
                 continue;
             }
-            match Connection::open(&self.shared).await {
+            match Connection::open_driven(&self.shared).await {
                 Ok(connection) => {
                     self.failure = None;
                     self.serve(connection, job).await;
@@ -219,7 +220,7 @@ impl Writer {
         let lost = self.work(&mut connection, first, &mut under_way).await;
         let direct = {
             let mut inner = self.state.lock();
-            (inner.live, inner.lost) = (None, None);
+            (inner.live, inner.lost, inner.is_timed) = (None, None, false);
             inner.direct.take()
         };
         if let Lost::Because(reason) = lost {
@@ -242,10 +243,16 @@ impl Writer {
         under_way: &mut VecDeque<OnItsWay>,
     ) -> Lost {
         let (mut next, mut open) = (Some(first), true);
+        let mut overdue = pin!(sleep_until(Instant::now() + RESPONSE_TIMEOUT));
+        let (mut is_timed, sending) = (false, connection.sending.clone());
         loop {
             if let Some(job) = next.take() {
                 let jobs = self.gather(job);
                 self.start(jobs, under_way);
+            }
+            if !is_timed && self.state.lock().is_timed {
+                is_timed = true;
+                overdue.as_mut().reset(Instant::now() + RESPONSE_TIMEOUT);
             }
             if !open && under_way.is_empty() {
                 let mut inner = self.state.lock();
@@ -256,7 +263,7 @@ impl Writer {
             }
             tokio::select! {
                 biased;
-                answer = front(under_way) => {
+                answer = front(&sending, under_way) => {
                     let Some(OnItsWay { plan, .. }) = under_way.pop_front() else { continue };
                     match self.state.lock().settle(&self.shared, plan, answer) {
                         Ok(again) => under_way.extend(again),
@@ -266,21 +273,51 @@ impl Writer {
                 () = self.state.bell.notified() => {
                     let mut inner = self.state.lock();
                     if inner.abandoned {
-                        under_way.extend(inner.direct.take());
+                        under_way.extend(inner.take_over());
                     }
                     if let Some(reason) = inner.lost.take() {
                         return Lost::Because(reason);
                     }
                 }
-                () = connection.closed(), if under_way.is_empty() => {
+                () = connection.closed(|| self.state.lock().direct.is_none()),
+                    if under_way.is_empty() =>
+                {
                     return Lost::Because("the connection was closed".into());
                 }
                 job = self.jobs.recv(), if open && under_way.len() < self.most_under_way => match job {
                     Some(job) => next = Some(job),
                     None => open = false,
                 },
+                () = &mut overdue, if is_timed => {
+                    match self.look_at_time(under_way, overdue.as_mut()) {
+                        Ok(goes_on) => is_timed = goes_on,
+                        Err(lost) => return lost,
+                    }
+                }
             }
         }
+    }
+
+    /// Gives the connection up if an answer is overdue; else, whether to look again, and when.
+    fn look_at_time(
+        &self,
+        under_way: &VecDeque<OnItsWay>,
+        overdue: Pin<&mut Sleep>,
+    ) -> Result<bool, Lost> {
+        let mut inner = self.state.lock();
+        let oldest = inner.direct.as_ref().or(under_way.front());
+        inner.is_timed = match oldest.map(|sent| sent.plan.sent() + RESPONSE_TIMEOUT) {
+            None => false,
+            Some(due) if due > Instant::now() => {
+                overdue.reset(due);
+                true
+            }
+            Some(_) => {
+                let reason = format!("no answer within {} s", RESPONSE_TIMEOUT.as_secs());
+                return Err(Lost::Because(reason));
+            }
+        };
+        Ok(inner.is_timed)
     }
 
     /// What waits, up to the bounds of one pipeline.
@@ -299,16 +336,19 @@ impl Writer {
     fn start(&self, jobs: Vec<Job>, under_way: &mut VecDeque<OnItsWay>) {
         let mut inner = self.state.lock();
         inner.waiting = inner.waiting.saturating_sub(jobs.len());
-        under_way.extend(inner.direct.take());
+        under_way.extend(inner.take_over());
+        inner.is_timed = true;
         let started = inner.live.as_mut().and_then(|live| live.start(&self.shared, jobs, true));
         under_way.extend(started);
     }
 }
 
 /// The answer that comes next.
-async fn front(under_way: &mut VecDeque<OnItsWay>) -> Answer {
-    match under_way.front_mut() {
-        Some(sent) => sent.answering.as_mut().await,
-        None => std::future::pending().await,
-    }
+async fn front(sending: &Sending, under_way: &mut VecDeque<OnItsWay>) -> Answer {
+    let Some(sent) = under_way.front_mut() else { return std::future::pending().await };
+    std::future::poll_fn(|context| {
+        sending.task_waits(context.waker());
+        Pin::new(&mut sent.answering).poll(context)
+    })
+    .await
 }

@@ -1,15 +1,14 @@
 //! A connection in use, and what is on its way on it: shared by a lane's task and by calls that are
 //! sent without it.
 
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
-use redis::{RedisError, Value};
 use tokio::sync::oneshot::error::RecvError;
 use tokio::sync::{Notify, oneshot};
 
-use super::connection::{Sending, told};
+use super::connection::{Answer, Answering, Sending, told};
 use super::journal::Journals;
 use super::lane::Shared;
 use super::plan::{Job, Plan};
@@ -40,6 +39,8 @@ pub(super) struct Inner {
     pub(super) lost: Option<String>,
     /// The handle was dropped: the task waits for answers only.
     pub(super) closing: bool,
+    /// The task looks now and then whether what is under way is overdue.
+    pub(super) is_timed: bool,
 }
 
 /// The connection in use.
@@ -64,9 +65,6 @@ impl std::fmt::Debug for OnItsWay {
     }
 }
 
-pub(super) type Answer = Result<Vec<Value>, RedisError>;
-pub(super) type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
-
 impl State {
     /// Sends a job at once if nothing is before it; else gives it back, and counts it as waiting.
     pub(super) fn start(
@@ -85,6 +83,9 @@ impl State {
         inner.plans += 1;
         let number = inner.plans;
         (inner.direct, inner.abandoned) = (sent.map(|sent| OnItsWay { number, ..sent }), false);
+        if !std::mem::replace(&mut inner.is_timed, true) {
+            self.bell.notify_one();
+        }
         drop(inner);
         let (shared, state) = (Arc::clone(shared), Arc::clone(self));
         Ok(Direct { shared, state, number, answer, answered: false })
@@ -99,6 +100,15 @@ impl Inner {
     /// A job that waited will not be sent.
     pub(super) fn passed_over(&mut self) {
         self.waiting = self.waiting.saturating_sub(1);
+    }
+
+    /// What was sent without the task is the task's from now on.
+    pub(super) fn take_over(&mut self) -> Option<OnItsWay> {
+        let direct = self.direct.take()?;
+        if let Some(live) = &self.live {
+            live.sending.call_ended();
+        }
+        Some(direct)
     }
 
     pub(super) fn is_answered(&self) -> bool {
@@ -161,13 +171,7 @@ impl Live {
             plan.answer(Vec::new(), &shared.address.name, &mut self.journals);
             return None;
         }
-        let mut answering: Answering = Box::pin(self.sending.send(pipe, plan.answers()));
-        // The first poll queues it, in order. Tokio's budget must not put that off, and whoever
-        // waits for the answer polls it again.
-        let mut first = pin!(tokio::task::unconstrained(answering.as_mut()));
-        if let Poll::Ready(answer) = first.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            answering = Box::pin(std::future::ready(answer));
-        }
+        let answering = self.sending.start(pipe, plan.answers());
         self.under_way += 1;
         Some(OnItsWay { number: 0, plan, answering })
     }
@@ -198,15 +202,24 @@ impl Future for Direct {
                 return Poll::Ready(told);
             }
             let mut inner = this.state.lock();
-            let sent = inner.direct.as_mut().filter(|sent| sent.number == this.number);
+            let Inner { direct, live, .. } = &mut *inner;
+            let sent = direct.as_mut().filter(|sent| sent.number == this.number);
             let Some(sent) = sent else { return Poll::Pending };
-            let Poll::Ready(answer) = sent.answering.as_mut().poll(context) else {
+            if let Some(live) = live {
+                live.sending.call_waits(context.waker());
+            }
+            let Poll::Ready(answer) = Pin::new(&mut sent.answering).poll(context) else {
                 return Poll::Pending;
             };
             let Some(OnItsWay { number, plan, .. }) = inner.direct.take() else { continue };
             match inner.settle(&this.shared, plan, answer) {
                 Ok(next) => inner.direct = next.map(|next| OnItsWay { number, ..next }),
                 Err(reason) => inner.lost = Some(reason),
+            }
+            if inner.direct.is_none()
+                && let Some(live) = &inner.live
+            {
+                live.sending.call_ended();
             }
             if inner.lost.is_some() || inner.closing {
                 this.state.bell.notify_one();

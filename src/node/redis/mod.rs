@@ -6,8 +6,8 @@
 //!
 //! - `keys`: every key; `script`: the scripts' texts; `wire`: operations as commands, answers as
 //!   replies; `inspect`: whether a server may be used; `address`: where it is; `lane`: a
-//!   connection and the one task that writes to it; `live`: what is on its way there; `journal`: blocks
-//!   that need no script.
+//!   connection and the one task that writes to it; `live`: what is on its way there; `driver`: who
+//!   moves its bytes; `journal`: blocks that need no script.
 //! - A node has two lanes, so that a short operation does not wait behind a page or a batch of
 //!   copies. Appends always take the first one: that keeps their order.
 //! - What is watched is told on a third connection (`watch`), opened by the first watch.
@@ -26,6 +26,7 @@ use crate::id::ReplicaAt;
 
 mod address;
 mod connection;
+mod driver;
 mod inspect;
 mod journal;
 mod keys;

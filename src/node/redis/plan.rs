@@ -161,6 +161,10 @@ impl Plan {
         self.answers
     }
 
+    pub(super) fn sent(&self) -> Instant {
+        self.sent
+    }
+
     /// Nobody hears anything but this.
     pub(super) fn fail(self, error: &NodeError) {
         for job in self.jobs {
