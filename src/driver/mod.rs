@@ -56,6 +56,7 @@ pub(crate) mod quorum;
 pub(crate) mod read;
 pub(crate) mod registers;
 pub(crate) mod repair;
+mod requests;
 pub(crate) mod salvage;
 pub(crate) mod sending;
 pub(crate) mod stats;

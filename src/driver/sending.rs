@@ -11,13 +11,13 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::ask::{Failure, ask};
 use super::load::{Load, fail, span_of, tell};
 use super::post::{Ticket, load};
+use super::requests::Requests;
 use super::{Core, QueueState, locked};
 use crate::block::MAX_MESSAGES;
 use crate::encoded::EncodedBlock;
@@ -80,7 +80,7 @@ pub(crate) struct Sender {
     alone: bool,
     /// Attempts to go on that failed since the last one that did not.
     failures: u32,
-    events: FuturesUnordered<BoxFuture<'static, Event>>,
+    events: Requests<Event>,
     watch: Watch,
 }
 
@@ -119,7 +119,7 @@ impl Sender {
             trouble: None,
             alone: false,
             failures: 0,
-            events: FuturesUnordered::new(),
+            events: Requests::new(),
         }
     }
 
@@ -136,7 +136,7 @@ impl Sender {
             let note_due = self.note_due();
             tokio::select! {
                 biased;
-                Some(event) = self.events.next(), if !self.events.is_empty() => {
+                Some(event) = self.events.next() => {
                     self.handle(event).await;
                 }
                 () = bell.notified() => {}

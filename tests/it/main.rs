@@ -17,6 +17,7 @@ mod pool_cli;
 mod queue;
 #[cfg(feature = "cli")]
 mod readme;
+mod redis_calls;
 mod redis_node;
 mod redis_server;
 mod redis_tls;

@@ -19,7 +19,7 @@ fn cookie() -> Cookie {
     Cookie { pool: PoolId(0xfeed), node: NodeId(1), incarnation: Incarnation(1) }
 }
 
-fn at() -> ReplicaAt {
+pub(crate) fn at() -> ReplicaAt {
     ReplicaAt { cookie: cookie(), placement: Placement(9) }
 }
 
@@ -28,7 +28,7 @@ fn open() -> Op {
     Op::Open(Open { at: at(), role: Role::Appending, of })
 }
 
-fn append(block: u32, len: usize) -> Op {
+pub(crate) fn append(block: u32, len: usize) -> Op {
     let record = Record {
         index: 0,
         state: State::Ready,
@@ -41,7 +41,7 @@ fn append(block: u32, len: usize) -> Op {
     Op::Append(Append { at: at(), producer: ProducerId(5), block, noted: 0, bytes: bytes.into() })
 }
 
-async fn one(node: &RedisNode, op: Op) -> Result<Reply, NodeError> {
+pub(crate) async fn one(node: &RedisNode, op: Op) -> Result<Reply, NodeError> {
     Ok(node.call(vec![op]).await?.remove(0))
 }
 
@@ -61,7 +61,7 @@ async fn admitted(server: &RedisServer) -> RedisNode {
 }
 
 /// A node with an open replica of one block.
-async fn written(server: &RedisServer) -> RedisNode {
+pub(crate) async fn written(server: &RedisServer) -> RedisNode {
     let node = admitted(server).await;
     let replies = node.call(vec![open(), append(1, 100)]).await.expect("answers");
     assert!(matches!(replies[1], Reply::Appended(Appended { again: false, .. })));
@@ -255,15 +255,4 @@ async fn a_url_that_cannot_be_used_is_refused_without_showing_it() {
         assert_eq!(error.kind(), ErrorKind::Config, "{url}");
         assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
     }
-}
-
-#[tokio::test]
-async fn calls_dropped_by_their_callers_are_sent_all_the_same_and_in_order() {
-    let server = RedisServer::start().await;
-    let node = written(&server).await;
-    for block in 2..200 {
-        drop(node.call(vec![append(block, 10)]));
-    }
-    let last = one(&node, append(200, 10)).await.unwrap();
-    assert!(matches!(last, Reply::Appended(Appended { again: false, .. })), "{last:?}");
 }

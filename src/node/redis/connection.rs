@@ -144,8 +144,10 @@ impl Connection {
         let Self { sending, pushes } = self;
         poll_fn(|context| {
             sending.task_waits(context.waker());
-            if is_idle() {
-                sending.drive();
+            if is_idle()
+                && let Some(driver) = &sending.driver
+            {
+                driver.drive();
             }
             loop {
                 match pushes.poll_recv(context) {
@@ -176,9 +178,12 @@ impl Sending {
         timeout(RESPONSE_TIMEOUT, waiting).await.unwrap_or_else(late)
     }
 
-    /// Sends commands, behind what was sent before. Dropping what is returned does not take them
-    /// back.
+    /// Puts commands behind what was sent before. Dropping what is returned does not take them back.
+    /// Whoever calls this moves bytes next ([`Sending::driver`]), or polls what is returned.
     pub(super) fn start(&self, pipe: redis::Pipeline, answers: usize) -> Answering {
+        if let Some(driver) = &self.driver {
+            driver.is_driven_next();
+        }
         let mut inner = self.inner.clone();
         let mut request: Pin<Box<dyn Future<Output = Answer> + Send>> =
             Box::pin(async move { inner.send_packed_commands(&pipe, 0, answers).await });
@@ -189,14 +194,12 @@ impl Sending {
         if let Poll::Ready(answer) = first.as_mut().poll(noop) {
             request = Box::pin(std::future::ready(answer));
         }
-        self.drive();
         Answering { request, driver: self.driver.clone() }
     }
 
-    fn drive(&self) {
-        if let Some(driver) = &self.driver {
-            driver.drive();
-        }
+    /// What moves the bytes, if no task does.
+    pub(super) fn driver(&self) -> Option<Arc<Driver>> {
+        self.driver.clone()
     }
 
     /// Whom the next answer wakes: the lane's task, unless a call waits without it.

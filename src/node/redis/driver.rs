@@ -37,6 +37,8 @@ struct Waiting {
     task: Option<Waker>,
     /// Somebody was woken and has not moved anything since.
     woken: bool,
+    /// Somebody who is awake will move bytes before he waits for anything.
+    is_driven_next: bool,
 }
 
 impl Driver {
@@ -48,9 +50,17 @@ impl Driver {
         Self { moving: Mutex::new(Some(moving)), relay, waker }
     }
 
+    /// Who calls this moves bytes right behind it: until then nobody needs to be woken.
+    pub(super) fn is_driven_next(&self) {
+        self.relay.lock().is_driven_next = true;
+    }
+
     /// Moves what can be moved now.
     pub(super) fn drive(&self) {
-        self.relay.lock().woken = false;
+        {
+            let mut waiting = self.relay.lock();
+            (waiting.woken, waiting.is_driven_next) = (false, false);
+        }
         let mut slot = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(mut moving) = slot.take()
             && moving.as_mut().poll(&mut Context::from_waker(&self.waker)).is_pending()
@@ -95,6 +105,9 @@ impl Wake for Relay {
 
     fn wake_by_ref(self: &Arc<Self>) {
         let mut waiting = self.lock();
+        if waiting.is_driven_next {
+            return;
+        }
         waiting.woken = true;
         let waker = waiting.call.as_ref().or(waiting.task.as_ref()).cloned();
         drop(waiting);
@@ -193,6 +206,20 @@ mod tests {
         stage.speak();
         stage.driver.call_ended();
         assert_eq!((woken(&call), woken(&task)), (1, 1));
+    }
+
+    #[test]
+    fn nobody_is_woken_while_somebody_is_about_to_move_bytes() {
+        let stage = Stage::new();
+        let (task, task_waker) = counted();
+        stage.driver.task_waits(&task_waker);
+        stage.driver.drive();
+        stage.driver.is_driven_next();
+        stage.speak();
+        assert_eq!(woken(&task), 0);
+        stage.driver.drive();
+        stage.speak();
+        assert_eq!(woken(&task), 1, "only until then");
     }
 
     #[test]

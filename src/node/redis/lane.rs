@@ -145,6 +145,7 @@ impl Lane {
         }
         // What an ended task left is void.
         let mut inner = self.state.lock();
+        drop(inner.take_over());
         *inner = Inner { waiting: 1, plans: inner.plans, ..Inner::default() };
         drop(inner);
         let (shared, state) = (Arc::clone(&self.shared), Arc::clone(&self.state));
@@ -220,8 +221,9 @@ impl Writer {
         let lost = self.work(&mut connection, first, &mut under_way).await;
         let direct = {
             let mut inner = self.state.lock();
+            let direct = inner.take_over();
             (inner.live, inner.lost, inner.is_timed) = (None, None, false);
-            inner.direct.take()
+            direct
         };
         if let Lost::Because(reason) = lost {
             let error = self.shared.unknown(reason);
@@ -301,22 +303,25 @@ impl Writer {
     /// Gives the connection up if an answer is overdue; else, whether to look again, and when.
     fn look_at_time(
         &self,
-        under_way: &VecDeque<OnItsWay>,
+        under_way: &mut VecDeque<OnItsWay>,
         overdue: Pin<&mut Sleep>,
     ) -> Result<bool, Lost> {
         let mut inner = self.state.lock();
-        let oldest = inner.direct.as_ref().or(under_way.front());
-        inner.is_timed = match oldest.map(|sent| sent.plan.sent() + RESPONSE_TIMEOUT) {
-            None => false,
-            Some(due) if due > Instant::now() => {
-                overdue.reset(due);
-                true
-            }
-            Some(_) => {
+        let due = |sent: &OnItsWay| sent.plan.sent() + RESPONSE_TIMEOUT;
+        let now = Instant::now();
+        if inner.direct.as_ref().is_some_and(|sent| due(sent) <= now) {
+            // Its answer may lie there unread: this task reads it before it looks at the time again.
+            under_way.extend(inner.take_over());
+            return Ok(true);
+        }
+        match inner.direct.as_ref().or(under_way.front()).map(due) {
+            Some(due) if due <= now => {
                 let reason = format!("no answer within {} s", RESPONSE_TIMEOUT.as_secs());
                 return Err(Lost::Because(reason));
             }
-        };
+            Some(due) => overdue.reset(due),
+            None => inner.is_timed = false,
+        }
         Ok(inner.is_timed)
     }
 
@@ -338,8 +343,14 @@ impl Writer {
         inner.waiting = inner.waiting.saturating_sub(jobs.len());
         under_way.extend(inner.take_over());
         inner.is_timed = true;
-        let started = inner.live.as_mut().and_then(|live| live.start(&self.shared, jobs, true));
-        under_way.extend(started);
+        let Some(live) = &mut inner.live else { return };
+        under_way.extend(live.start(&self.shared, jobs, true));
+        let driver = live.sending.driver();
+        drop(inner);
+        // Others need not wait for the socket.
+        if let Some(driver) = driver {
+            driver.drive();
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use tokio::sync::oneshot::error::RecvError;
 use tokio::sync::{Notify, oneshot};
@@ -57,6 +57,8 @@ pub(super) struct OnItsWay {
     number: u64,
     pub(super) plan: Plan,
     pub(super) answering: Answering,
+    /// Of who waits without the task.
+    waker: Option<Waker>,
 }
 
 impl std::fmt::Debug for OnItsWay {
@@ -80,6 +82,7 @@ impl State {
             return Err((job, answer));
         };
         let sent = live.start(shared, vec![job], true);
+        let driver = live.sending.driver();
         inner.plans += 1;
         let number = inner.plans;
         (inner.direct, inner.abandoned) = (sent.map(|sent| OnItsWay { number, ..sent }), false);
@@ -87,6 +90,10 @@ impl State {
             self.bell.notify_one();
         }
         drop(inner);
+        // Others need not wait for the socket.
+        if let Some(driver) = driver {
+            driver.drive();
+        }
         let (shared, state) = (Arc::clone(shared), Arc::clone(self));
         Ok(Direct { shared, state, number, answer, answered: false })
     }
@@ -104,7 +111,11 @@ impl Inner {
 
     /// What was sent without the task is the task's from now on.
     pub(super) fn take_over(&mut self) -> Option<OnItsWay> {
-        let direct = self.direct.take()?;
+        let mut direct = self.direct.take()?;
+        // He waits for the answer itself from now on.
+        if let Some(waker) = direct.waker.take() {
+            waker.wake();
+        }
         if let Some(live) = &self.live {
             live.sending.call_ended();
         }
@@ -173,7 +184,7 @@ impl Live {
         }
         let answering = self.sending.start(pipe, plan.answers());
         self.under_way += 1;
-        Some(OnItsWay { number: 0, plan, answering })
+        Some(OnItsWay { number: 0, plan, answering, waker: None })
     }
 }
 
@@ -197,18 +208,24 @@ impl Future for Direct {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Told> {
         let this = self.get_mut();
         loop {
-            if let Poll::Ready(told) = Pin::new(&mut this.answer).poll(context) {
-                this.answered = true;
-                return Poll::Ready(told);
-            }
             let mut inner = this.state.lock();
             let Inner { direct, live, .. } = &mut *inner;
             let sent = direct.as_mut().filter(|sent| sent.number == this.number);
-            let Some(sent) = sent else { return Poll::Pending };
+            let Some(sent) = sent else {
+                // It is answered, or left to the task.
+                drop(inner);
+                let told = Pin::new(&mut this.answer).poll(context);
+                this.answered = told.is_ready();
+                return told;
+            };
             if let Some(live) = live {
                 live.sending.call_waits(context.waker());
             }
             let Poll::Ready(answer) = Pin::new(&mut sent.answering).poll(context) else {
+                match &mut sent.waker {
+                    Some(waker) => waker.clone_from(context.waker()),
+                    none => *none = Some(context.waker().clone()),
+                }
                 return Poll::Pending;
             };
             let Some(OnItsWay { number, plan, .. }) = inner.direct.take() else { continue };
