@@ -21,6 +21,7 @@
 //! | `wait` | one `XADD` and `WAIT 2` on a server with two replicas |
 //! | `nats` | NATS JetStream, three servers, streams in memory with three replicas |
 //! | `rabbitmq` | RabbitMQ, three nodes, quorum queues (feature `rabbitmq`) |
+//! | `rabbitmq-get` | the same, each message asked for when it is claimed |
 //! | `zaqar` | Zaqar on one Redis server, with the same HTTP client: no copies at all |
 //!
 //! A program that is not installed is said in the output, never left out in silence.

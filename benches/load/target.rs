@@ -123,6 +123,8 @@ pub(crate) enum Kind {
     Nats,
     /// RabbitMQ quorum queues on three nodes
     Rabbitmq,
+    /// The same, each message asked for when it is claimed
+    RabbitmqGet,
     /// Zaqar on one Redis server, over HTTP
     Zaqar,
 }
@@ -137,7 +139,7 @@ impl Kind {
         let missing = match self {
             Self::Embedded => None,
             Self::Nats => not_installed("nats-server"),
-            Self::Rabbitmq => missing_rabbitmq(),
+            Self::Rabbitmq | Self::RabbitmqGet => missing_rabbitmq(),
             Self::Zaqar => not_installed("redis-server").or_else(targets::zaqar::missing),
             _ => not_installed("redis-server"),
         };
@@ -156,9 +158,14 @@ impl Kind {
             Self::Wait => Box::new(targets::wait::Wait::start().await?),
             Self::Nats => Box::new(targets::nats::Nats::start(queues).await?),
             #[cfg(feature = "rabbitmq")]
-            Self::Rabbitmq => Box::new(targets::rabbitmq::Rabbitmq::start(queues).await?),
+            Self::Rabbitmq | Self::RabbitmqGet => {
+                use targets::rabbitmq::{Claims, Rabbitmq};
+                let asks = self == Self::RabbitmqGet;
+                let claims = if asks { Claims::Asked } else { Claims::Prefetched };
+                Box::new(Rabbitmq::start(queues, claims).await?)
+            }
             #[cfg(not(feature = "rabbitmq"))]
-            Self::Rabbitmq => return Err(self.missing().unwrap_or_default()),
+            Self::Rabbitmq | Self::RabbitmqGet => return Err(self.missing().unwrap_or_default()),
             Self::Zaqar => Box::new(targets::zaqar::Zaqar::start(queues).await?),
         })
     }

@@ -154,7 +154,11 @@ pub(super) fn all() -> Vec<Comparison> {
             6,
             take,
             Throughput,
-            vec![at_least(Kind::Nats, 1.5, Some(3.0)), at_least(Kind::Rabbitmq, 8.0, None)],
+            vec![
+                at_least(Kind::Nats, 1.5, Some(3.0)),
+                at_least(Kind::Rabbitmq, 8.0, None),
+                at_least(Kind::RabbitmqGet, 8.0, None),
+            ],
         ),
         row(7, list, Throughput, vec![at_least(Kind::Raw, 0.8, Some(1.5))]),
         row(9, post(64, 1, 256, 1), Throughput, vec![at_least(Kind::Zaqar, 15.0, Some(25.0))]),

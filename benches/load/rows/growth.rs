@@ -13,7 +13,7 @@ use roundelay::{
     QueueName, Store,
 };
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::{Bound, Line, Outcome};
 use crate::measured::median;
@@ -39,6 +39,9 @@ const PAGE: usize = 100;
 const CLAIM: usize = 10;
 const IN_EACH: usize = 10;
 const CALLERS: usize = 32;
+
+/// When the store has heard of all that was changed while queues were made.
+const SETTLED: Duration = Duration::from_secs(3);
 
 const MESSAGES_BOUND: f64 = 1.25;
 const QUEUES_BOUND: f64 = 2.0;
@@ -110,6 +113,7 @@ async fn measure(scale: usize, progress: &Progress) -> Result<Outcome, Error> {
         beds.push(bed);
         progress.step();
     }
+    sleep(SETTLED).await;
     for _ in 0..TURNS {
         for size in &mut sizes {
             size.measure(IN_EACH, IN_EACH / 2).await?;
@@ -141,13 +145,18 @@ impl Bed {
         Ok(queue)
     }
 
-    /// Many queues with a few messages each.
+    /// Many queues with a few messages each. All are in the state in which one is after its first few
+    /// calls: some messages lie in a segment that was closed for a claim, one behind it.
     async fn queues(&self, count: usize) -> Result<Vec<Queue>, Error> {
         let made = try_join_all((0..CALLERS).map(async |by| {
             let mut made = Vec::new();
             for number in (by..count).step_by(CALLERS) {
                 let queue = self.queue(&format!("q{number}")).await?;
                 queue.post(messages(IN_EACH)?, None).await?;
+                let options = ClaimOptions { limit: 1, ..ClaimOptions::default() };
+                let claim = queue.claim(&options).await?;
+                queue.release(&claim.expect("nobody else claims").id).await?;
+                queue.post(messages(1)?, None).await?;
                 made.push(queue);
             }
             Ok::<_, Error>(made)

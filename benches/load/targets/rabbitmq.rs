@@ -6,6 +6,10 @@
 //! an acknowledgement; instead the consumer asks for the queue's counts on the same channel, which
 //! the queue's leader answers behind it.
 //!
+//! Or, as [`Claims::Asked`], each message is asked for when it is claimed (`basic.get`, those of one claim
+//! at once), as whoever has no consumer of his own does, which is what a claim is: nothing is on its way
+//! to him before.
+//!
 //! The nodes get names, ports, data and a port mapper (epmd) of their own, on the loopback
 //! interface.
 
@@ -15,8 +19,9 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, try_join_all};
 use futures_util::{FutureExt as _, StreamExt as _};
+use lapin::message::Delivery;
 use lapin::options::{
-    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions,
+    BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, BasicQosOptions,
     ConfirmSelectOptions, QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
@@ -39,12 +44,23 @@ const EXPIRES: Duration = Duration::from_millis(500);
 const NEXT_WITHIN: Duration = Duration::from_millis(50);
 const PERSISTENT: u8 = 2;
 
+/// How messages are claimed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Claims {
+    /// They are handed out before they are claimed.
+    Prefetched,
+    /// They are asked for.
+    Asked,
+}
+
 pub(crate) struct Rabbitmq {
+    claims: Claims,
     daemons: Vec<Daemon>,
     /// One to each node.
     connections: Vec<Connection>,
     posters: Slots<Channel>,
-    takers: Slots<Mutex<(Channel, Consumer)>>,
+    /// With its consumer, if messages are prefetched.
+    takers: Slots<Mutex<(Channel, Option<Consumer>)>>,
     _folder: TempDir,
 }
 
@@ -54,7 +70,7 @@ pub(crate) fn program() -> PathBuf {
 }
 
 impl Rabbitmq {
-    pub(crate) async fn start(queues: usize) -> Result<Self, String> {
+    pub(crate) async fn start(queues: usize, claims: Claims) -> Result<Self, String> {
         let folder = tempfile::tempdir().map_err(told)?;
         let mapper = free_port()?.to_string();
         let mut epmd = Command::new("epmd");
@@ -70,7 +86,7 @@ impl Rabbitmq {
             daemons.push(daemon);
         }
         let (posters, takers) = (Slots::default(), Slots::default());
-        let this = Self { daemons, connections, posters, takers, _folder: folder };
+        let this = Self { claims, daemons, connections, posters, takers, _folder: folder };
         let channel = this.channel(0).await?;
         for queue in 0..queues {
             let mut arguments = FieldTable::default();
@@ -99,14 +115,17 @@ impl Rabbitmq {
         by: usize,
         queue: usize,
         limit: usize,
-    ) -> Result<(Channel, Consumer), String> {
+    ) -> Result<(Channel, Option<Consumer>), String> {
         let channel = self.channel(by).await?;
+        if self.claims == Claims::Asked {
+            return Ok((channel, None));
+        }
         let prefetched = u16::try_from(2 * limit).unwrap_or(u16::MAX);
         channel.basic_qos(prefetched, BasicQosOptions::default()).await.map_err(told)?;
         let (name, tag) = (format!("q{queue}").into(), format!("c{by}").into());
         let options = BasicConsumeOptions::default();
         let consumer = channel.basic_consume(name, tag, options, FieldTable::default()).await;
-        Ok((channel, consumer.map_err(told)?))
+        Ok((channel, Some(consumer.map_err(told)?)))
     }
 }
 
@@ -168,6 +187,30 @@ async fn publish(channel: &Channel, queue: usize, body: &[u8]) -> Result<(), Str
     if confirmed.is_ack() { Ok(()) } else { Err("not confirmed".into()) }
 }
 
+/// The next messages that were handed out.
+async fn delivered(consumer: &mut Consumer, limit: usize) -> Result<Vec<Delivery>, String> {
+    let mut claimed = Vec::with_capacity(limit);
+    while claimed.len() < limit {
+        let patience = if claimed.is_empty() { EXPIRES } else { NEXT_WITHIN };
+        match timeout(patience, consumer.next()).await {
+            Ok(Some(delivery)) => claimed.push(delivery.map_err(told)?),
+            Ok(None) => return Err("the consumer ended".into()),
+            Err(_) => break,
+        }
+    }
+    Ok(claimed)
+}
+
+/// The next messages of the queue, in the order in which they were handed out.
+async fn asked(channel: &Channel, queue: usize, limit: usize) -> Result<Vec<Delivery>, String> {
+    let get = |_| channel.basic_get(format!("q{queue}").into(), BasicGetOptions::default());
+    let answers = try_join_all((0..limit).map(get)).await.map_err(told)?;
+    let mut claimed: Vec<Delivery> =
+        answers.into_iter().flatten().map(|message| message.delivery).collect();
+    claimed.sort_by_key(|delivery| delivery.delivery_tag);
+    Ok(claimed)
+}
+
 impl Target for Rabbitmq {
     fn post(&self, post: Post) -> Answer<'_, ()> {
         async move {
@@ -184,17 +227,11 @@ impl Target for Rabbitmq {
             let taker = self.takers.get(by, make).await?;
             let mut taker = taker.lock().await;
             let (channel, consumer) = &mut *taker;
-            let (mut taken, mut last) = (0, None);
-            while taken < limit {
-                let patience = if taken == 0 { EXPIRES } else { NEXT_WITHIN };
-                match timeout(patience, consumer.next()).await {
-                    Ok(Some(delivery)) => last = Some(delivery.map_err(told)?),
-                    Ok(None) => return Err("the consumer ended".into()),
-                    Err(_) => break,
-                }
-                taken += 1;
-            }
-            if let Some(last) = last {
+            let claimed = match consumer {
+                Some(consumer) => delivered(consumer, limit).await?,
+                None => asked(channel, queue, limit).await?,
+            };
+            if let Some(last) = claimed.last() {
                 last.ack(BasicAckOptions { multiple: true }).await.map_err(told)?;
                 let options =
                     QueueDeclareOptions { passive: true, ..QueueDeclareOptions::durable() };
@@ -205,7 +242,7 @@ impl Target for Rabbitmq {
                 );
                 asked.await.map_err(told)?;
             }
-            Ok(taken)
+            Ok(claimed.len())
         }
         .boxed()
     }

@@ -28,8 +28,9 @@ const RUN: u32 = 64;
 const CLOCK_LIFE: Duration = Duration::from_secs(1);
 /// An answer that took longer says too little about the server's time.
 const CLOCK_TRIP: Duration = Duration::from_millis(20);
-/// Replicas that are remembered; more than that are not written to in turns that are worth it.
-const REPLICAS: usize = 16 * 1024;
+/// Replicas that are remembered, each in some 150 bytes: the first block to one that is not costs its
+/// server a script.
+const REPLICAS: usize = 128 * 1024;
 
 /// How a block is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,6 +119,8 @@ impl Journals {
         let number = self.runs;
         let (sent, scripted) = (append.block, transaction);
         let run = Run { number, sent, taken: None, noted: 0, scripted };
+        // Most have one.
+        producers.reserve_exact(1);
         producers.push((append.producer, run));
         Way::Script { run: number }
     }
