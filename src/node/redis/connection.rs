@@ -43,21 +43,24 @@ pub(super) struct Sending {
 
 pub(super) type Answer = Result<Vec<Value>, RedisError>;
 
-/// The answers to what was sent. Whoever waits for them has said so ([`Sending::task_waits`],
-/// [`Sending::call_waits`]).
+/// The answers to what was sent. Unless a task moves the bytes, they come only while somebody else
+/// does ([`Sending::driver`]), who looks here next.
 pub(super) struct Answering {
     request: Pin<Box<dyn Future<Output = Answer> + Send>>,
-    driver: Option<Arc<Driver>>,
+    is_driven: bool,
 }
 
 impl Future for Answering {
     type Output = Answer;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut std::task::Context<'_>) -> Poll<Answer> {
-        let Some(driver) = &self.driver else { return self.request.as_mut().poll(context) };
-        // It comes only while bytes are moved; to be woken by that would be to be woken twice.
-        driver.drive();
-        self.request.as_mut().poll(&mut std::task::Context::from_waker(Waker::noop()))
+        if !self.is_driven {
+            return self.request.as_mut().poll(context);
+        }
+        // To be woken by the moving of bytes would be to be woken twice. Nor may Tokio's budget hide
+        // an answer that is there: nothing would tell of it again.
+        let mut request = std::pin::pin!(tokio::task::unconstrained(self.request.as_mut()));
+        request.as_mut().poll(&mut std::task::Context::from_waker(Waker::noop()))
     }
 }
 
@@ -139,7 +142,7 @@ impl Connection {
 
     /// Waits for the end of the connection. A server that went away while nothing was under way
     /// is noticed here, before anything is sent to it in vain and becomes unknown. `is_idle`: whether
-    /// nobody else waits for what the connection brings.
+    /// nobody else moves the bytes.
     pub(super) async fn closed(&mut self, is_idle: impl Fn() -> bool) {
         let Self { sending, pushes } = self;
         poll_fn(|context| {
@@ -172,14 +175,15 @@ impl Sending {
         let mut answering = self.start(pipe, answers);
         let waiting = poll_fn(|context| {
             self.task_waits(context.waker());
+            self.drive();
             Pin::new(&mut answering).poll(context)
         });
         let late = |_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
         timeout(RESPONSE_TIMEOUT, waiting).await.unwrap_or_else(late)
     }
 
-    /// Puts commands behind what was sent before. Dropping what is returned does not take them back.
-    /// Whoever calls this moves bytes next ([`Sending::driver`]), or polls what is returned.
+    /// Puts commands behind what was sent before. Whoever calls this moves bytes next ([`Sending::driver`]);
+    /// from then on dropping what is returned does not take them back.
     pub(super) fn start(&self, pipe: redis::Pipeline, answers: usize) -> Answering {
         if let Some(driver) = &self.driver {
             driver.is_driven_next();
@@ -194,7 +198,13 @@ impl Sending {
         if let Poll::Ready(answer) = first.as_mut().poll(noop) {
             request = Box::pin(std::future::ready(answer));
         }
-        Answering { request, driver: self.driver.clone() }
+        Answering { request, is_driven: self.driver.is_some() }
+    }
+
+    fn drive(&self) {
+        if let Some(driver) = &self.driver {
+            driver.drive();
+        }
     }
 
     /// What moves the bytes, if no task does.

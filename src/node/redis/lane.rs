@@ -34,6 +34,8 @@ const GATHERED_BYTES: usize = 1024 * 1024;
 /// with fewer scripts.
 pub(super) const SHORT_UNDER_WAY: usize = 4;
 pub(super) const LONG_UNDER_WAY: usize = 2;
+/// How long an overdue answer is looked for before the connection is given up.
+const GRACE: Duration = Duration::from_millis(100);
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(250));
 
 /// What the lanes of a node share.
@@ -246,7 +248,7 @@ impl Writer {
     ) -> Lost {
         let (mut next, mut open) = (Some(first), true);
         let mut overdue = pin!(sleep_until(Instant::now() + RESPONSE_TIMEOUT));
-        let (mut is_timed, sending) = (false, connection.sending.clone());
+        let (mut is_timed, mut warned, sending) = (false, None, connection.sending.clone());
         loop {
             if let Some(job) = next.take() {
                 let jobs = self.gather(job);
@@ -281,7 +283,7 @@ impl Writer {
                         return Lost::Because(reason);
                     }
                 }
-                () = connection.closed(|| self.state.lock().direct.is_none()),
+                () = connection.closed(|| self.state.lock().is_left_to_task()),
                     if under_way.is_empty() =>
                 {
                     return Lost::Because("the connection was closed".into());
@@ -291,7 +293,7 @@ impl Writer {
                     None => open = false,
                 },
                 () = &mut overdue, if is_timed => {
-                    match self.look_at_time(under_way, overdue.as_mut()) {
+                    match self.look_at_time(under_way, overdue.as_mut(), &mut warned) {
                         Ok(goes_on) => is_timed = goes_on,
                         Err(lost) => return lost,
                     }
@@ -300,26 +302,32 @@ impl Writer {
         }
     }
 
-    /// Gives the connection up if an answer is overdue; else, whether to look again, and when.
+    /// Gives the connection up if an answer is overdue for the second time; else, whether to look
+    /// again, and when. `warned`: when what was overdue last was sent.
     fn look_at_time(
         &self,
         under_way: &mut VecDeque<OnItsWay>,
-        overdue: Pin<&mut Sleep>,
+        mut overdue: Pin<&mut Sleep>,
+        warned: &mut Option<Instant>,
     ) -> Result<bool, Lost> {
         let mut inner = self.state.lock();
         let due = |sent: &OnItsWay| sent.plan.sent() + RESPONSE_TIMEOUT;
         let now = Instant::now();
         if inner.direct.as_ref().is_some_and(|sent| due(sent) <= now) {
-            // Its answer may lie there unread: this task reads it before it looks at the time again.
+            // Its answer may lie there unread.
             under_way.extend(inner.take_over());
-            return Ok(true);
         }
-        match inner.direct.as_ref().or(under_way.front()).map(due) {
-            Some(due) if due <= now => {
+        match inner.direct.as_ref().or(under_way.front()) {
+            Some(sent) if due(sent) > now => overdue.as_mut().reset(due(sent)),
+            Some(sent) if *warned == Some(sent.plan.sent()) => {
                 let reason = format!("no answer within {} s", RESPONSE_TIMEOUT.as_secs());
                 return Err(Lost::Because(reason));
             }
-            Some(due) => overdue.reset(due),
+            Some(sent) => {
+                // Not before what has come meanwhile was read: it may be this process that stood still.
+                *warned = Some(sent.plan.sent());
+                overdue.as_mut().reset(now + GRACE);
+            }
             None => inner.is_timed = false,
         }
         Ok(inner.is_timed)
@@ -359,6 +367,9 @@ async fn front(sending: &Sending, under_way: &mut VecDeque<OnItsWay>) -> Answer 
     let Some(sent) = under_way.front_mut() else { return std::future::pending().await };
     std::future::poll_fn(|context| {
         sending.task_waits(context.waker());
+        if let Some(driver) = sending.driver() {
+            driver.drive();
+        }
         Pin::new(&mut sent.answering).poll(context)
     })
     .await

@@ -109,6 +109,17 @@ impl Inner {
         self.waiting = self.waiting.saturating_sub(1);
     }
 
+    /// The call of that number, if it is still its caller's to look for the answer.
+    fn direct_of(&mut self, number: u64) -> Option<(&mut Live, &mut OnItsWay)> {
+        let sent = self.direct.as_mut().filter(|sent| sent.number == number)?;
+        Some((self.live.as_mut()?, sent))
+    }
+
+    /// Whether the task has to move bytes: no caller has begun to.
+    pub(super) fn is_left_to_task(&self) -> bool {
+        self.direct.as_ref().is_none_or(|sent| sent.waker.is_none())
+    }
+
     /// What was sent without the task is the task's from now on.
     pub(super) fn take_over(&mut self) -> Option<OnItsWay> {
         let mut direct = self.direct.take()?;
@@ -209,23 +220,27 @@ impl Future for Direct {
         let this = self.get_mut();
         loop {
             let mut inner = this.state.lock();
-            let Inner { direct, live, .. } = &mut *inner;
-            let sent = direct.as_mut().filter(|sent| sent.number == this.number);
-            let Some(sent) = sent else {
+            let Some((live, sent)) = inner.direct_of(this.number) else {
                 // It is answered, or left to the task.
                 drop(inner);
                 let told = Pin::new(&mut this.answer).poll(context);
                 this.answered = told.is_ready();
                 return told;
             };
-            if let Some(live) = live {
-                live.sending.call_waits(context.waker());
+            match &mut sent.waker {
+                Some(waker) => waker.clone_from(context.waker()),
+                none => *none = Some(context.waker().clone()),
             }
+            live.sending.call_waits(context.waker());
+            let driver = live.sending.driver();
+            drop(inner);
+            // Others need not wait for the socket.
+            if let Some(driver) = driver {
+                driver.drive();
+            }
+            let mut inner = this.state.lock();
+            let Some((_, sent)) = inner.direct_of(this.number) else { continue };
             let Poll::Ready(answer) = Pin::new(&mut sent.answering).poll(context) else {
-                match &mut sent.waker {
-                    Some(waker) => waker.clone_from(context.waker()),
-                    none => *none = Some(context.waker().clone()),
-                }
                 return Poll::Pending;
             };
             let Some(OnItsWay { number, plan, .. }) = inner.direct.take() else { continue };
@@ -249,7 +264,8 @@ impl Drop for Direct {
     fn drop(&mut self) {
         if !self.answered {
             let mut inner = self.state.lock();
-            inner.abandoned = inner.direct.as_ref().is_some_and(|sent| sent.number == self.number);
+            // It may have been answered, and another one sent since.
+            inner.abandoned |= inner.direct_of(self.number).is_some();
             self.state.bell.notify_one();
         }
     }
