@@ -169,6 +169,24 @@ async fn a_replica_that_others_sealed_refuses_what_follows_and_keeps_nothing_of_
 }
 
 #[tokio::test]
+async fn a_replica_that_this_connection_seals_keeps_what_came_before_and_refuses_what_follows() {
+    let server = RedisServer::start().await;
+    let node = written(&server, 4).await;
+    let seal = Op::Seal { at: at(), by: ProducerId(8) };
+    let (five, six) = (node.call(vec![append(5)]), node.call(vec![append(6)]));
+    let (sealed, seven) = (node.call(vec![seal]), node.call(vec![append(7)]));
+    for reply in [five.await, six.await] {
+        assert!(matches!(reply.expect("an answer")[..], [Reply::Appended(_)]));
+    }
+    assert!(matches!(sealed.await.expect("an answer")[..], [Reply::Coverage(_)]));
+    assert!(matches!(seven.await.expect("an answer")[..], [Reply::Appended(_)]), "sent before it");
+    assert_eq!(one(&node, append(8)).await, Reply::Refused(Refusal::Sealed));
+    assert_eq!(messages(&node).await, expected(7));
+    assert!(!is_stored(&server, 8).await);
+    assert_eq!(journal(&server).await, 0);
+}
+
+#[tokio::test]
 async fn a_replica_that_others_removed_is_gone_and_nothing_stays() {
     let server = RedisServer::start().await;
     let node = written(&server, 4).await;

@@ -114,6 +114,9 @@ async fn measure(scale: usize, progress: &Progress) -> Result<Outcome, Error> {
         progress.step();
     }
     sleep(SETTLED).await;
+    for size in &sizes {
+        size.look_at_all().await?;
+    }
     for _ in 0..TURNS {
         for size in &mut sizes {
             size.measure(IN_EACH, IN_EACH / 2).await?;
@@ -195,6 +198,18 @@ impl Size {
     /// Any of the queues.
     fn queue(&self) -> &Queue {
         &self.queues[fastrand::usize(..self.queues.len())]
+    }
+
+    /// Lets the store hear of all queues as they are now, as that of a service does which is asked
+    /// for them.
+    async fn look_at_all(&self) -> Result<(), Error> {
+        let all = (0..CALLERS).map(async |by| {
+            for queue in self.queues.iter().skip(by).step_by(CALLERS) {
+                queue.list(&ListOptions::default()).await?;
+            }
+            Ok::<_, Error>(())
+        });
+        try_join_all(all).await.map(drop)
     }
 
     /// One turn.

@@ -149,6 +149,12 @@ impl Journals {
         notes
     }
 
+    /// The replica is being sealed: no block of it comes next. What is still to be answered is sent
+    /// again, to the script.
+    pub(super) fn sealed(&mut self, at: ReplicaAt) {
+        self.replicas.remove(&at);
+    }
+
     /// What becomes of a block that was noted down, given the journal's length. `None`: it was not,
     /// or behind one that was not.
     pub(super) fn noted(

@@ -147,6 +147,9 @@ impl Plan {
                     units.push(Unit { of: vec![(at_job, place)], answers: 1, kind: Kind::Note });
                     continue;
                 }
+                if let Op::Seal { at, .. } = op {
+                    journals.sealed(*at);
+                }
                 let answers = wire::commands(op, context, &mut pipe);
                 units.push(Unit { of: vec![(at_job, place)], answers, kind: Kind::One });
             }
