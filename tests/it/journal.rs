@@ -6,11 +6,12 @@ use bytes::Bytes;
 use roundelay::block::{Block, Record, State};
 use roundelay::id::{
     Cookie, Generation, Incarnation, NodeId, Offset, Placement, PoolId, ProducerId, ReplicaAt,
-    SegmentNo,
+    SegmentNo, Version,
 };
 use roundelay::node::redis::RedisNode;
 use roundelay::node::{
-    Append, Appended, Coverage, Filter, Node, Op, Open, Page, Read, Refusal, Reply, Role, SegmentOf,
+    Append, Appended, CopiedBlock, Coverage, Filter, Node, Op, Open, Page, Read, Refusal, Reply,
+    Role, SegmentOf,
 };
 
 use crate::redis_server::RedisServer;
@@ -184,6 +185,19 @@ async fn a_replica_that_this_connection_seals_keeps_what_came_before_and_refuses
     assert_eq!(messages(&node).await, expected(7));
     assert!(!is_stored(&server, 8).await);
     assert_eq!(journal(&server).await, 0);
+}
+
+#[tokio::test]
+async fn a_copy_that_is_refused_takes_nothing_from_what_is_noted_down() {
+    let server = RedisServer::start().await;
+    let node = written(&server, 4).await;
+    assert_eq!(journal(&server).await, 1 + 3 * 56);
+    let block =
+        CopiedBlock { producer: PRODUCER, block: 4, age_ms: 0, bytes: None, marks: Vec::new() };
+    let copy = Op::CopyIn { at: at(), version: Version(5), blocks: vec![block] };
+    assert_eq!(one(&node, copy).await, Reply::Refused(Refusal::Open));
+    assert!(is_stored(&server, 4).await);
+    assert_eq!(messages(&node).await, expected(4));
 }
 
 #[tokio::test]

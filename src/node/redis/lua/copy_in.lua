@@ -6,7 +6,7 @@
 -- Returns: ok, coverage | stranger, held | gone | open | stale, version | gap, frontier
 -- Atomic: a batch is taken whole or not at all, and no claim or delete slips in between.
 local refused = stranger(KEYS[1], ARGV[1])
-local r = not refused and load_replica(KEYS[2])
+local r = not refused and load_current(KEYS[2])
 local blocks, producers, changed = {}, {}, {}
 
 -- What is known of a producer: frontier held, frontier with this batch, ordinals of new blocks.
@@ -63,8 +63,8 @@ local function store_new()
   end
 end
 
--- Removes what the transaction wrote of blocks that are not taken: of refused ones, and of those
--- that have come before and of which nothing is left.
+-- Removes what the transaction wrote of blocks that are not taken: of refused ones, and of those that
+-- have come before and of which nothing is left. What is noted down is known, and taken by now.
 local function remove(k)
   local key = ('%s:b:%s:%d'):format(KEYS[2], hex(k.producer), k.number)
   local is_known = r and k.number <= (producer_of(r, k.producer))
