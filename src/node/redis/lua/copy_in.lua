@@ -63,8 +63,8 @@ local function store_new()
   end
 end
 
--- Removes what the transaction wrote of blocks that are not taken: of refused ones, and of those that
--- have come before and of which nothing is left. What is noted down is known, and taken by now.
+-- Removes what the transaction wrote of blocks that are not taken: of refused ones, and of those
+-- that came before and of which nothing is left. What is noted down is known, and taken by now.
 local function remove(k)
   local key = ('%s:b:%s:%d'):format(KEYS[2], hex(k.producer), k.number)
   local is_known = r and k.number <= (producer_of(r, k.producer))
