@@ -49,6 +49,14 @@ impl Woken {
     }
 }
 
+/// A call that its caller has looked at once; the server answers when it goes on.
+fn asked(server: &RedisServer, node: &RedisNode, waker: &Waker) -> Call {
+    server.pause();
+    let mut call = probe(node);
+    assert!(call.as_mut().poll(&mut Context::from_waker(waker)).is_pending());
+    call
+}
+
 /// Leaves the lane's task nothing to do: calls are sent where they are made.
 async fn quiet(node: &RedisNode) {
     probe(node).await.expect("an answer");
@@ -71,10 +79,8 @@ async fn an_answer_wakes_its_caller_once() {
     let server = RedisServer::start().await;
     let node = written(&server).await;
     quiet(&node).await;
-    server.pause();
     let (woken, waker) = Woken::waker();
-    let mut call = probe(&node);
-    assert!(call.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    let mut call = asked(&server, &node, &waker);
     server.resume();
     woken.until(1).await;
     assert!(call.as_mut().poll(&mut Context::from_waker(&waker)).is_ready());
@@ -87,10 +93,8 @@ async fn a_call_whose_answer_is_left_to_another_is_woken_by_it() {
     let server = RedisServer::start().await;
     let node = written(&server).await;
     quiet(&node).await;
-    server.pause();
     let (woken, waker) = Woken::waker();
-    let mut first = probe(&node);
-    assert!(first.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    let mut first = asked(&server, &node, &waker);
     // The lane's task waits for both from now on.
     let second = tokio::spawn(probe(&node));
     woken.until(1).await;
@@ -148,10 +152,8 @@ async fn an_answer_is_heard_of_by_a_task_that_has_done_much() {
     let node = written(&server).await;
     quiet(&node).await;
     for done in 120..136 {
-        server.pause();
         let (woken, waker) = Woken::waker();
-        let mut call = probe(&node);
-        assert!(call.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        let mut call = asked(&server, &node, &waker);
         server.resume();
         woken.until(1).await;
         tokio::task::yield_now().await;
@@ -174,9 +176,7 @@ async fn a_caller_who_does_not_look_for_his_answer_keeps_nobody_waiting() {
     let server = RedisServer::start().await;
     let node = written(&server).await;
     quiet(&node).await;
-    server.pause();
-    let mut idle = probe(&node);
-    assert!(idle.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    let idle = asked(&server, &node, Waker::noop());
     server.resume();
     for _ in 0..3 {
         let answer = timeout(SLOW, probe(&node)).await.expect("not kept waiting");
@@ -190,9 +190,7 @@ async fn an_answer_that_nobody_has_looked_for_is_not_overdue() {
     let server = RedisServer::start().await;
     let node = written(&server).await;
     quiet(&node).await;
-    server.pause();
-    let mut idle = probe(&node);
-    assert!(idle.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    let idle = asked(&server, &node, Waker::noop());
     server.resume();
     // Longer than the connection waits for answers.
     sleep(Duration::from_millis(2_500)).await;

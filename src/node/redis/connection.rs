@@ -201,7 +201,8 @@ impl Sending {
         Answering { request, is_driven: self.driver.is_some() }
     }
 
-    fn drive(&self) {
+    /// Moves what can be moved now, if no task does that.
+    pub(super) fn drive(&self) {
         if let Some(driver) = &self.driver {
             driver.drive();
         }

@@ -117,7 +117,8 @@ impl Wake for Relay {
     }
 }
 
-fn keep(place: &mut Option<Waker>, waker: &Waker) {
+/// Remembers whom to wake, unless it is he already.
+pub(super) fn keep(place: &mut Option<Waker>, waker: &Waker) {
     match place {
         Some(kept) => kept.clone_from(waker),
         none => *none = Some(waker.clone()),

@@ -367,9 +367,7 @@ async fn front(sending: &Sending, under_way: &mut VecDeque<OnItsWay>) -> Answer 
     let Some(sent) = under_way.front_mut() else { return std::future::pending().await };
     std::future::poll_fn(|context| {
         sending.task_waits(context.waker());
-        if let Some(driver) = sending.driver() {
-            driver.drive();
-        }
+        sending.drive();
         Pin::new(&mut sent.answering).poll(context)
     })
     .await

@@ -9,6 +9,7 @@ use tokio::sync::oneshot::error::RecvError;
 use tokio::sync::{Notify, oneshot};
 
 use super::connection::{Answer, Answering, Sending, told};
+use super::driver::keep;
 use super::journal::Journals;
 use super::lane::Shared;
 use super::plan::{Job, Plan};
@@ -227,10 +228,7 @@ impl Future for Direct {
                 this.answered = told.is_ready();
                 return told;
             };
-            match &mut sent.waker {
-                Some(waker) => waker.clone_from(context.waker()),
-                none => *none = Some(context.waker().clone()),
-            }
+            keep(&mut sent.waker, context.waker());
             live.sending.call_waits(context.waker());
             let driver = live.sending.driver();
             drop(inner);
